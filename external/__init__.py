@@ -1,0 +1,1 @@
+"""What runs in the trainer processes, and the files they write. Imports without curifactory."""

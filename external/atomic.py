@@ -1,0 +1,84 @@
+"""Writing files so that they appear whole: written beside, fsynced, renamed into place.
+
+A reader sees the old file or the new one, never a part; after a power loss too.
+"""
+
+import contextlib
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+TEMPORARY_PREFIX = ".incomplete-"
+"""What a file is called while it is being written; leftovers of killed writers carry this name."""
+
+
+@contextlib.contextmanager
+def whole_file(path: Path) -> Iterator[Path]:
+    """Yield a temporary path beside `path`; on leaving, what was written there becomes `path`.
+
+    Raises:
+        OSError: Writing failed (a full disk, say); `path` is as it was and nothing is left over.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    descriptor, name = tempfile.mkstemp(
+        prefix=f"{TEMPORARY_PREFIX}{os.getpid()}-", suffix=path.suffix, dir=path.parent
+    )
+    os.close(descriptor)
+    temporary = Path(name)
+    try:
+        yield temporary
+        with temporary.open("rb") as file:
+            os.fsync(file.fileno())
+        temporary.chmod(0o666 & ~_umask())  # mkstemp makes files that only their owner may read
+        temporary.replace(path)
+        fsync_directory(path.parent)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_json(path: Path, record: Mapping[str, object]) -> None:
+    """Write `record` as indented JSON; readers see all of it or what was there before."""
+    text = json.dumps(record, indent=2, default=str) + "\n"
+    with whole_file(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def copy_or_link(source: Path, target: Path) -> None:
+    """Make `target` the same file as `source`: a hard link where the file system has them."""
+    with whole_file(target) as temporary:
+        temporary.unlink()
+        try:
+            os.link(source, temporary)
+        except OSError:  # another file system, or one without hard links
+            shutil.copyfile(source, temporary)
+
+
+def checksum(path: Path) -> str:
+    """Return the checksum of a file's bytes as manifests record it, e.g. `sha256:9f86d0…`."""
+    with path.open("rb") as file:
+        return "sha256:" + hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def fsync_directory(directory: Path) -> None:
+    """Make a rename in `directory` survive a power loss."""
+    descriptor = os.open(directory, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def remove_leftovers(directory: Path) -> None:
+    """Delete what killed writers left half-written in `directory`; call it while none can run."""
+    for leftover in directory.glob(f"{TEMPORARY_PREFIX}*"):
+        leftover.unlink(missing_ok=True)
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask

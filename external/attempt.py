@@ -1,0 +1,116 @@
+"""One launch of the trainer processes within a run: `attempts/<number>.json`.
+
+    {"schema": 1, "number": 0, "command": ["python", "-m", "torch.distributed.run", …],
+     "world_size": 2, "nodes": 1, "host": "node-a", "started": 1763719200.1,
+     "ended": 1763719260.9, "exit_code": 0, "outcome": "complete", "commit": "0f2e… (modified)"}
+
+`outcome` is "complete", "stopped" (asked to, with a checkpoint saved), "failed", or None while it
+runs and for ever when its launcher was killed.
+"""
+
+import dataclasses
+import platform
+import subprocess
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from .atomic import write_json
+from .layout import Layout
+from .schema import UnreadableFile, read_record
+
+SCHEMA = 1
+
+Outcome = Literal["complete", "stopped", "failed"]
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """The record of one launch; times are seconds since 1970, `exit_code` is the launcher's."""
+
+    number: int
+    command: list[str]
+    world_size: int
+    nodes: int
+    host: str
+    started: float
+    commit: str | None
+    ended: float | None = None
+    exit_code: int | None = None
+    outcome: Outcome | None = None
+
+
+def start_attempt(
+    run: Path, command: list[str], *, world_size: int, nodes: int, code: Path | None = None
+) -> Attempt:
+    """Record a new attempt in the run directory, with the next free number.
+
+    Args:
+        run: The run directory; the caller holds its lock.
+        command: The words that were launched.
+        world_size: Processes over all nodes.
+        nodes: Machines.
+        code: A folder of the user's code, whose git commit is recorded.
+    """
+    attempt = Attempt(
+        number=next_attempt(run),
+        command=command,
+        world_size=world_size,
+        nodes=nodes,
+        host=platform.node(),
+        started=time.time(),
+        commit=code_commit(code or Path.cwd()),
+    )
+    _write(run, attempt)
+    return attempt
+
+
+def end_attempt(run: Path, attempt: Attempt, *, exit_code: int, outcome: Outcome) -> Attempt:
+    """Record how an attempt ended."""
+    ended = dataclasses.replace(attempt, ended=time.time(), exit_code=exit_code, outcome=outcome)
+    _write(run, ended)
+    return ended
+
+
+def read_attempts(run: Path) -> list[Attempt]:
+    """Return the attempts of a run in their order; one whose record is torn is left out."""
+    found = []
+    for path in Layout(run).attempts.glob("*.json"):
+        try:
+            record = read_record(path, newest=SCHEMA)
+            record.pop("schema")
+            found.append(Attempt(**record))
+        except (UnreadableFile, TypeError):
+            continue
+    return sorted(found, key=lambda attempt: attempt.number)
+
+
+def next_attempt(run: Path) -> int:
+    """Return the number of the next attempt, counting those whose record is torn as well."""
+    numbers = [
+        int(path.stem) for path in Layout(run).attempts.glob("*.json") if path.stem.isdigit()
+    ]
+    return max(numbers, default=-1) + 1
+
+
+def code_commit(folder: Path) -> str | None:
+    """Return the git commit of `folder`, marked if files differ from it; None outside git."""
+    try:
+        commit = _git(folder, "rev-parse", "HEAD")
+        changed = _git(folder, "status", "--porcelain", "--untracked-files=no")
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return f"{commit} (modified)" if changed else commit
+
+
+def _git(folder: Path, *words: str) -> str:
+    result = subprocess.run(
+        ["git", "-C", str(folder), *words], capture_output=True, text=True, check=True, timeout=10
+    )
+    return result.stdout.strip()
+
+
+def _write(run: Path, attempt: Attempt) -> None:
+    path = Layout(run).attempts / f"{attempt.number}.json"
+    write_json(path, {"schema": SCHEMA, **dataclasses.asdict(attempt)})

@@ -1,0 +1,29 @@
+"""A Lightning CheckpointIO that writes a checkpoint straight to where it belongs, whole.
+
+Lightning's own writes a second copy into the system's temporary directory first and leaves it
+there when it is killed.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.fabric.plugins import TorchCheckpointIO
+from lightning.fabric.utilities.types import _PATH
+
+from .atomic import whole_file
+
+
+class WholeCheckpointIO(TorchCheckpointIO):
+    """Writes beside, fsyncs and renames; reads as Lightning does."""
+
+    def save_checkpoint(
+        self, checkpoint: dict[str, Any], path: _PATH, storage_options: Any | None = None
+    ) -> None:
+        """Save `checkpoint` as a torch zip file at `path`.
+
+        Raises:
+            OSError: It could not be written whole; what was at `path` is still there.
+        """
+        with whole_file(Path(path)) as temporary:
+            torch.save(checkpoint, temporary)

@@ -1,0 +1,74 @@
+"""What every launched trainer process does before the trainer's own first line.
+
+    python -m torch.distributed.run --nproc-per-node 2 -m -- curitorch.external.rank -m my.trainer …
+    python -m torch.distributed.run --nproc-per-node 2 -m -- curitorch.external.rank train.py …
+
+It follows its launcher into death, sends its whole output to the rank's log and records how the
+program ended. Without a stage around it runs the program and nothing else.
+"""
+
+import faulthandler
+import os
+import runpy
+import sys
+from pathlib import Path
+
+from .environment import launched, ranks
+from .layout import Layout
+from .leash import follow_parent
+from .rank_report import end_report, start_report
+
+
+def main(words: list[str]) -> None:
+    """Run the program that `words` name: `-m MODULE ARGUMENTS…` or `SCRIPT.py ARGUMENTS…`.
+
+    Raises:
+        SystemExit: `words` name no program, or the program ended that way.
+    """
+    if not words or words == ["-m"]:
+        sys.exit("curitorch.external.rank: expected '-m MODULE …' or 'SCRIPT.py …', found nothing.")
+    launch = launched()
+    if launch is None:
+        _run(words)
+        return
+    follow_parent(os.getppid())
+    rank = ranks().rank
+    layout = Layout(launch.run)
+    _send_output_to(layout.rank_log(launch.attempt, rank))
+    faulthandler.enable()  # a segmentation fault leaves its Python stack in the rank's log
+    directory = layout.logs(launch.attempt)
+    report = start_report(directory, rank=rank, pid=os.getpid())
+    error: BaseException | None = None
+    try:
+        _run(words)
+    except BaseException as raised:
+        error = raised
+        raise
+    finally:
+        end_report(directory, report, error)
+
+
+def _run(words: list[str]) -> None:
+    """Run a module or a script as `python` would, with `sys.argv` and `sys.path` as there."""
+    if words[0] == "-m":
+        sys.argv = words[1:]
+        runpy.run_module(words[1], run_name="__main__", alter_sys=True)
+    else:
+        sys.argv = words
+        sys.path.insert(0, str(Path(words[0]).resolve().parent))
+        runpy.run_path(words[0], run_name="__main__")
+
+
+def _send_output_to(log: Path) -> None:
+    """Append everything that this process and its children print to the file `log`."""
+    log.parent.mkdir(parents=True, exist_ok=True)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
+    os.dup2(descriptor, 1)
+    os.dup2(descriptor, 2)
+    os.close(descriptor)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -1,0 +1,138 @@
+"""A training run as a value: a light handle on a run directory, which opens what is asked for."""
+
+import os
+import shlex
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from .attempt import Attempt, read_attempts
+from .checkpoint import Checkpoint, list_checkpoints, newest_valid
+from .journal import Event, merged, read_journal
+from .layout import Layout
+from .manifest import Manifest, is_complete, read_manifest
+
+if TYPE_CHECKING:
+    import pandas as pd
+    import torch
+    from lightning.pytorch import LightningModule
+
+
+class TrainingRun:
+    """One training: one directory, however many attempts, processes and interruptions it took.
+
+    Cheap to make, to pickle and to pass between stages: it holds a path and reads files only when
+    asked. The directory may be moved; make a new handle from its new place.
+
+    Args:
+        path: The run directory.
+    """
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self.path = Path(path)
+
+    @property
+    def layout(self) -> Layout:
+        """Where things lie in the run directory."""
+        return Layout(self.path)
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether the run finished and every file that its manifest names is there."""
+        return is_complete(self.path)
+
+    @property
+    def manifest(self) -> Manifest:
+        """What the run ended with.
+
+        Raises:
+            FileNotFoundError: The run is not complete.
+            UnreadableFile: A file that the manifest names is missing or altered.
+        """
+        return read_manifest(self.path)
+
+    @property
+    def model_path(self) -> Path:
+        """The final model: an ordinary Lightning checkpoint, there once the run is complete."""
+        return self.layout.model
+
+    def model(
+        self,
+        *,
+        model_class: "type[LightningModule] | None" = None,
+        map_location: "str | torch.device | None" = "cpu",
+        trusted: bool = False,
+        aliases: Mapping[str, str] | None = None,
+    ) -> "LightningModule":
+        """Load the final model as the class that it was trained as; see `load_model`."""
+        from .model import load_model
+
+        return load_model(
+            self.model_path,
+            model_class=model_class,
+            map_location=map_location,
+            trusted=trusted,
+            aliases=aliases,
+        )
+
+    def checkpoints(self) -> list[Checkpoint]:
+        """Return the whole checkpoints, oldest step first."""
+        return list_checkpoints(self.layout.checkpoints)
+
+    def newest_checkpoint(self) -> Checkpoint | None:
+        """Return the newest checkpoint whose checksum holds, or None."""
+        return newest_valid(self.layout.checkpoints)
+
+    def attempts(self) -> list[Attempt]:
+        """Return the launches that this run took, first one first."""
+        return read_attempts(self.path)
+
+    @property
+    def command(self) -> str | None:
+        """The exact command of the last attempt, ready to paste; None before the first."""
+        attempts = self.attempts()
+        return shlex.join(attempts[-1].command) if attempts else None
+
+    def events(self) -> list[Event]:
+        """Return the journal as one uninterrupted history, every step exactly once."""
+        return merged(read_journal(self.layout.journal))
+
+    def metrics(self) -> "pd.DataFrame":
+        """Return every logged value: columns `step`, `epoch`, `time`, `attempt`, one per metric.
+
+        One row per step at which something was logged; a metric that was not logged there is NaN.
+        """
+        import pandas as pd
+
+        rows: dict[int, dict[str, Any]] = {}
+        attempt = 0
+        for event in self.events():
+            if event["event"] == "attempt":
+                attempt = int(event["attempt"])
+            if event["event"] == "metric":
+                row = rows.setdefault(int(event["step"]), {})
+                row.update(step=event["step"], epoch=event["epoch"], time=event["time"])
+                row.update(attempt=attempt, **event["metrics"])
+        columns = ["step", "epoch", "time", "attempt"]
+        frame = pd.DataFrame(list(rows.values()))
+        return frame.reindex(columns=[*columns, *(c for c in frame.columns if c not in columns)])
+
+    def log(self, rank: int = 0, attempt: int | None = None) -> str:
+        """Return the whole output of one rank in one attempt, the last one unless told.
+
+        Raises:
+            FileNotFoundError: That rank wrote no log in that attempt.
+        """
+        if attempt is None:
+            attempts = self.attempts()
+            attempt = attempts[-1].number if attempts else 0
+        return self.layout.rank_log(attempt, rank).read_text(encoding="utf-8", errors="replace")
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, TrainingRun) and self.path.resolve() == other.path.resolve()
+
+    def __hash__(self) -> int:
+        return hash(self.path.resolve())
+
+    def __repr__(self) -> str:
+        return f"TrainingRun({str(self.path)!r})"

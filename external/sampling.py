@@ -1,0 +1,96 @@
+"""The order of training samples: a function of seed and epoch, cut into global batches.
+
+The same samples meet in the same global batch whatever the number of processes, and an epoch can
+be entered at any batch: that is what a resume needs. Rank r of W takes every W-th sample of each
+global batch, beginning with the r-th.
+"""
+
+from collections.abc import Callable, Iterator
+
+import torch
+from torch.utils.data import Sampler
+
+Position = Callable[[], tuple[int, int]]
+"""Returns (epoch, global batches of it that are done); asked whenever an iteration begins."""
+
+
+class UnevenBatch(ValueError):
+    """Samples do not divide over the processes; the message says which numbers would."""
+
+
+class GlobalBatchSampler(Sampler[list[int]]):
+    """Yields this rank's part of every global batch of one epoch, from the asked position on.
+
+    `len()` is the number of batches of a whole epoch, wherever the iteration begins.
+
+    Args:
+        samples: Size of the data set.
+        batch_size: Samples per batch over all ranks.
+        rank: This process.
+        world_size: All processes.
+        shuffle: Permute by a generator seeded with `seed` and the epoch; otherwise in order.
+        drop_last: Leave out a last batch that is not full.
+        seed: Of the order of samples, the same on every rank.
+        position: Where to begin.
+
+    Raises:
+        UnevenBatch: A batch cannot be divided so that every rank gets samples of its own.
+    """
+
+    def __init__(
+        self,
+        samples: int,
+        *,
+        batch_size: int,
+        rank: int,
+        world_size: int,
+        shuffle: bool,
+        drop_last: bool,
+        seed: int,
+        position: Position,
+    ) -> None:
+        if batch_size % world_size:
+            raise UnevenBatch(
+                f"Global batch size {batch_size} does not divide over {world_size} processes. "
+                f"Use a multiple of {world_size}, e.g. {-(-batch_size // world_size) * world_size}."
+            )
+        remainder = samples % batch_size
+        if not drop_last and 0 < remainder < world_size:
+            raise UnevenBatch(
+                f"{samples} samples in batches of {batch_size} leave a last batch of {remainder}, "
+                f"too few for {world_size} processes. Use another batch size or "
+                "DataLoader(drop_last=True)."
+            )
+        self.samples = samples
+        self.batch_size = batch_size
+        self.rank = rank
+        self.world_size = world_size
+        self.shuffle = shuffle
+        self.drop_last = drop_last
+        self.seed = seed
+        self.position = position
+
+    def __len__(self) -> int:
+        whole, remainder = divmod(self.samples, self.batch_size)
+        return whole if self.drop_last or not remainder else whole + 1
+
+    def __iter__(self) -> Iterator[list[int]]:
+        epoch, done = self.position()
+        order = self._order(epoch)
+        for batch in range(done, len(self)):
+            start = batch * self.batch_size
+            yield order[start : start + self.batch_size][self.rank :: self.world_size]
+
+    def samples_before(self, epoch: int, batches: int) -> int:
+        """Return how many samples all ranks have seen after `epoch` epochs and `batches` more."""
+        per_epoch = self.samples
+        if self.drop_last:
+            per_epoch -= self.samples % self.batch_size
+        return epoch * per_epoch + min(batches * self.batch_size, per_epoch)
+
+    def _order(self, epoch: int) -> list[int]:
+        if not self.shuffle:
+            return list(range(self.samples))
+        generator = torch.Generator().manual_seed(self.seed + epoch)
+        order: list[int] = torch.randperm(self.samples, generator=generator).tolist()
+        return order

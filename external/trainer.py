@@ -1,0 +1,175 @@
+"""Trains any LightningModule, in one process or many.
+
+\b
+    python -m curitorch.external.trainer --model my_project.models:Net \\
+        --data my_project.data:Digits --dataset_path digits.npz --epochs 3 --run_dir runs/first
+\b
+In four processes, which share the batch:
+    python -m torch.distributed.run --nproc-per-node 4 -m -- curitorch.external.trainer …
+\b
+The same command after an interruption goes on from the newest whole checkpoint. The model is
+RUN_DIR/model.ckpt; load it with curitorch.cachers.load_model("RUN_DIR/model.ckpt").
+"""
+
+import inspect
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import click
+
+from ..params.commandline import from_options, options_for
+from ..params.launch import ACCELERATORS
+from ..params.trainer import TrainerParams
+from .import_object import ObjectNotFound, import_object
+from .job import RefusedJob, TrainerJob
+from .options import Refusal, job_from_options, job_options, refusals
+
+
+@click.command(help=__doc__, context_settings={"max_content_width": 100})
+@options_for(TrainerParams)
+@job_options
+@click.option(
+    "--accelerator", default="auto", show_default=True, type=click.Choice(ACCELERATORS),
+    help="Train on GPUs, on the CPU, or on GPUs where there are any.",
+)
+@click.option(
+    "--strategy", default="auto", show_default=True,
+    help="Lightning's strategy, such as ddp or fsdp; auto: ddp for several processes.",
+)
+def main(**options: Any) -> None:
+    """Train what the options say; see the module's docstring."""
+    from torch.distributed.elastic.multiprocessing.errors import record
+
+    with refusals():
+        try:
+            params = from_options(TrainerParams, options)
+            params.check_complete()
+        except ValueError as error:
+            raise Refusal(str(error)) from error
+        check_accelerator(options["accelerator"])
+        model_class = import_model_class(params.model)
+        make_data = import_object(params.data, option="--data") if params.data else None
+        with job_from_options(options) as job:
+            if job is not None:
+                record(_train)(job, params, model_class, make_data, options)
+
+
+def import_model_class(name: str) -> Any:
+    """Import a LightningModule class.
+
+    Raises:
+        ObjectNotFound: There is no such object, or it is no class of lightning.pytorch.
+    """
+    from lightning.pytorch import LightningModule
+
+    found = import_object(name, option="--model")
+    if isinstance(found, type) and issubclass(found, LightningModule):
+        return found
+    what = f"a {type(found).__name__}, not a class"
+    if isinstance(found, type):
+        what = "a class, but no LightningModule"
+        if any(base.__module__.split(".")[0] == "pytorch_lightning" for base in found.__mro__):
+            what = (
+                "a LightningModule of 'pytorch_lightning', which does not mix with "
+                "'lightning.pytorch': import lightning.pytorch in its module instead; it is"
+            )
+    raise ObjectNotFound(
+        f"--model {name!r} is {what}. Expected a subclass of lightning.pytorch.LightningModule."
+    )
+
+
+def check_accelerator(accelerator: str) -> None:
+    """Refuse GPUs that are not there.
+
+    Raises:
+        RefusedJob: `accelerator` is "gpu" and torch finds none.
+    """
+    import torch
+
+    if accelerator == "gpu" and not torch.cuda.is_available():
+        raise RefusedJob(
+            "--accelerator gpu, but torch finds no GPU on this machine. "
+            "Use --accelerator auto or cpu, or install a torch with CUDA and a driver."
+        )
+
+
+def _train(
+    job: TrainerJob,
+    params: TrainerParams,
+    model_class: Any,
+    make_data: Any,
+    options: Mapping[str, Any],
+) -> None:
+    from lightning.pytorch import seed_everything
+
+    seed_everything(params.seed, workers=True, verbose=False)
+    data = None
+    if make_data is not None:
+        data = _make_data(make_data, params, job)
+    model = _call(model_class, "--model_args", params.model_args)
+    trainer = job.trainer(
+        arguments=params.model_args,
+        max_epochs=params.epochs if params.epochs is not None else -1,
+        max_steps=params.steps if params.steps is not None else -1,
+        accumulate_grad_batches=params.accumulate,
+        gradient_clip_val=params.gradient_clip,
+        precision=params.precision,
+        accelerator=options["accelerator"],
+        strategy=options["strategy"],
+        **_trainer_args(params),
+    )
+    job.fit(trainer, model, data, batch_size=params.batch_size, seed=params.seed)
+
+
+def _make_data(make_data: Any, params: TrainerParams, job: TrainerJob) -> Any:
+    """Call the data's class or function with what its signature has a name for."""
+    arguments: dict[str, Any] = dict(params.data_args)
+    accepted = inspect.signature(make_data).parameters
+    offered: dict[str, Any] = {
+        "dataset_path": job.dataset_path,
+        "batch_size": params.batch_size // params.accumulate // job.ranks.world_size,
+    }
+    for name, value in offered.items():
+        if name in accepted and value is not None:
+            arguments.setdefault(name, value)
+    positional: list[Path] = []
+    if job.dataset_path is not None and "dataset_path" not in accepted:
+        first = next(iter(accepted.values()), None)
+        if first is None or first.name in arguments or first.kind is first.KEYWORD_ONLY:
+            raise RefusedJob(
+                f"--dataset_path is given, but {params.data!r} takes no path. "
+                "Give its constructor or function a parameter 'dataset_path'."
+            )
+        positional = [job.dataset_path]
+    return _call(make_data, "--data_args", arguments, *positional)
+
+
+def _call(function: Any, option: str, arguments: Mapping[str, Any], *positional: Any) -> Any:
+    """Call `function`, and refuse arguments that its signature has no place for."""
+    try:
+        inspect.signature(function).bind(*positional, **arguments)
+    except TypeError as error:
+        raise RefusedJob(
+            f"{option} {dict(arguments)!r} does not fit {function.__qualname__}"
+            f"{inspect.signature(function)}: {error}."
+        ) from error
+    return function(*positional, **arguments)
+
+
+def _trainer_args(params: TrainerParams) -> dict[str, Any]:
+    """Return the further options of lightning.Trainer, refusing unknown ones."""
+    from lightning.pytorch import Trainer
+
+    known = inspect.signature(Trainer).parameters
+    for name in params.trainer_args:
+        if name not in known:
+            raise RefusedJob(
+                f"--trainer_args has {name!r}, which lightning.Trainer does not know. "
+                f"It knows: {', '.join(known)}."
+            )
+    return dict(params.trainer_args)
+
+
+if __name__ == "__main__":
+    main()

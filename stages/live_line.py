@@ -1,0 +1,141 @@
+"""The live line of a training run: redrawn on a terminal, a plain line now and then elsewhere.
+
+With curifactory's `--progress` it becomes a task among its bars; under `--quiet` there is none.
+"""
+
+import logging
+import time
+from types import TracebackType
+from typing import Any, Protocol, Self
+
+import rich
+from rich.live import Live
+from rich.text import Text
+
+from .progress import Progress
+
+PLAIN_SECONDS = 30.0
+
+
+class LiveLine(Protocol):
+    """Shows where a run stands until the `with` block ends."""
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None: ...
+
+    def show(self, progress: Progress) -> None:
+        """Show `progress`; called several times a second, whether it changed or not."""
+
+
+def live_line(name: str, curifactory_bars: Any) -> LiveLine:
+    """Return the live line that fits where the experiment runs.
+
+    Args:
+        name: What is being trained.
+        curifactory_bars: The manager's rich Progress under `--progress`, else None.
+    """
+    console = rich.get_console()
+    if curifactory_bars is not None:
+        return BarLine(name, curifactory_bars)
+    if not logging.getLogger().isEnabledFor(logging.INFO):
+        return QuietLine()
+    if console.is_terminal or console.is_jupyter:
+        return TerminalLine(name)
+    return PlainLines(name)
+
+
+class QuietLine:
+    """Shows nothing."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        return None
+
+    def show(self, progress: Progress) -> None:
+        """Show nothing."""
+
+
+class PlainLines(QuietLine):
+    """Logs a line when an epoch begins and every 30 s: for files and pipes."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self._epoch = -1
+        self._logged_at = -PLAIN_SECONDS
+
+    def show(self, progress: Progress) -> None:
+        """Log a line if one is due."""
+        now = time.monotonic()
+        epoch = progress.epoch if progress.step else -1
+        if epoch == self._epoch and now - self._logged_at < PLAIN_SECONDS:
+            return
+        self._epoch, self._logged_at = epoch, now
+        # The root logger: curifactory disables every logger that exists when it starts.
+        logging.info("%s: %s", self._name, progress.describe(time.time()))
+
+
+class TerminalLine(QuietLine):
+    """One line that is redrawn in place, below curifactory's log, and in a notebook's cell."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self._live = Live(console=rich.get_console(), transient=True, refresh_per_second=4)
+
+    def __enter__(self) -> Self:
+        self._live.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._live.stop()
+
+    def show(self, progress: Progress) -> None:
+        """Redraw the line."""
+        text = f"{self._name}: {progress.describe(time.time())}"
+        self._live.update(Text(text, no_wrap=True, overflow="ellipsis"))
+
+
+class BarLine(QuietLine):
+    """A task among curifactory's own progress bars."""
+
+    def __init__(self, name: str, bars: Any) -> None:
+        self._name = name
+        self._bars = bars
+
+    def __enter__(self) -> Self:
+        self._task = self._bars.add_task(self._name, total=None, name="", hash_big="", hash_cut="")
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._bars.remove_task(self._task)
+
+    def show(self, progress: Progress) -> None:
+        """Move the bar."""
+        self._bars.update(
+            self._task,
+            total=progress.planned,
+            completed=progress.step,
+            name=progress.describe(time.time()),
+        )

@@ -1,0 +1,82 @@
+"""Where a training run stands, as read off its journal: a value that each event updates."""
+
+from dataclasses import dataclass, field
+
+from ..external.journal import Event
+
+_RATE_WINDOW = 50
+
+
+@dataclass
+class Progress:
+    """The state of a run; times are seconds since 1970, `rate` is steps per second.
+
+    `planned` steps, None if the run has no known length; `metrics` are the newest values.
+    """
+
+    step: int = 0
+    epoch: int = 0
+    epochs: int | None = None
+    planned: int | None = None
+    metrics: dict[str, float] = field(default_factory=dict)
+    checkpoint_time: float | None = None
+    attempt: int = 0
+    stop_reason: str | None = None
+    is_complete: bool = False
+    _times: list[tuple[float, int]] = field(default_factory=list)
+
+    def update(self, event: Event) -> None:
+        """Take in one event of the journal."""
+        kind = event["event"]
+        if kind == "attempt":
+            self.attempt = int(event["attempt"])
+            self.step = int(event["resume_step"])
+            self.stop_reason = None
+            self._times.clear()
+        elif kind == "plan":
+            self.planned, self.epochs = event["steps"], event["epochs"]
+        elif kind == "step":
+            self.step, self.epoch = int(event["step"]), int(event["epoch"])
+            self._times = [*self._times[-_RATE_WINDOW:], (float(event["time"]), self.step)]
+        elif kind == "metric":
+            self.metrics.update(event["metrics"])
+        elif kind == "checkpoint":
+            self.checkpoint_time = float(event["time"])
+        elif kind == "stop":
+            self.stop_reason = str(event["reason"])
+        elif kind == "complete":
+            self.is_complete = True
+
+    @property
+    def rate(self) -> float | None:
+        """Steps per second over the last steps, None before the second one."""
+        if len(self._times) < 2:
+            return None
+        (first, start), (last, end) = self._times[0], self._times[-1]
+        return (end - start) / (last - first) if last > first else None
+
+    def describe(self, now: float) -> str:
+        """Return one line: epoch, step, newest metrics, rate, checkpoint age, time left."""
+        if self.step == 0 and not self._times:
+            return "starting the trainer processes"
+        parts = [f"step {self.step}" + (f"/{self.planned}" if self.planned else "")]
+        if self.epochs is not None and self.epochs > 0:
+            parts.insert(0, f"epoch {min(self.epoch + 1, self.epochs)}/{self.epochs}")
+        parts += [f"{name} {value:.4g}" for name, value in sorted(self.metrics.items())[:6]]
+        rate = self.rate
+        if rate:
+            parts.append(f"{rate:.3g} steps/s")
+        if self.checkpoint_time is not None:
+            parts.append(f"checkpoint {_duration(now - self.checkpoint_time)} ago")
+        if rate and self.planned and self.planned > self.step:
+            parts.append(f"{_duration((self.planned - self.step) / rate)} left")
+        return " · ".join(parts)
+
+
+def _duration(seconds: float) -> str:
+    whole = max(0, round(seconds))
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60}:{whole % 60:02d} min"
+    return f"{whole // 3600}:{whole % 3600 // 60:02d} h"

@@ -1,0 +1,111 @@
+"""Stopping between any two steps and going on ends as if nothing had happened."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from lightning.pytorch import Callback, LightningModule, seed_everything
+from torch.utils.data import DataLoader, TensorDataset
+
+from curitorch.external.job import open_job
+from curitorch.external.journal import merged, read_journal
+from curitorch.params import CheckpointParams
+
+SAMPLES, BATCH, EPOCHS = 22, 4, 3  # 6 steps per epoch, the last one with 2 samples
+
+
+class Small(LightningModule):
+    def __init__(self, scheduler: str = "step"):
+        super().__init__()
+        self.scheduler = scheduler
+        self.layer = torch.nn.Linear(3, 1)
+
+    def training_step(self, batch, batch_idx):
+        x, y = batch
+        loss = torch.nn.functional.mse_loss(self.layer(x), y)
+        self.log("train_loss", loss)
+        return loss
+
+    def validation_step(self, batch, batch_idx):
+        x, y = batch
+        self.log("val/loss", torch.nn.functional.mse_loss(self.layer(x), y))
+
+    def configure_optimizers(self):
+        optimizer = torch.optim.Adam(self.parameters(), lr=0.1)
+        if self.scheduler == "plateau":
+            scheduler = torch.optim.lr_scheduler.ReduceLROnPlateau(optimizer, patience=0, factor=0.5)
+            config = {"scheduler": scheduler, "monitor": "val/loss"}
+            return {"optimizer": optimizer, "lr_scheduler": config}
+        scheduler = torch.optim.lr_scheduler.StepLR(optimizer, 1, 0.5)
+        return {"optimizer": optimizer, "lr_scheduler": scheduler}
+
+
+def loaders():
+    generator = torch.Generator().manual_seed(7)
+    x = torch.randn(SAMPLES, 3, generator=generator)
+    y = torch.randn(SAMPLES, 1, generator=generator)
+    data = TensorDataset(x, y)
+    return DataLoader(data, BATCH, shuffle=True), DataLoader(data, BATCH)
+
+
+class AskToStop(Callback):
+    """What a signal does, at an exact step."""
+
+    def __init__(self, job, step):
+        self.job, self.step = job, step
+
+    def on_train_batch_end(self, trainer, module, outputs, batch, batch_idx):
+        if trainer.global_step == self.step:
+            self.job.stop.reason = "SIGTERM"
+
+
+def train(run: Path, *, stop_at=None, scheduler="step", policy=None, **options):
+    """Train, perhaps stopped; returns the model if training reached its end."""
+    seed_everything(1, verbose=False)
+    model = Small(scheduler)
+    options = {"max_epochs": EPOCHS, "log_every_n_steps": 1, "accelerator": "cpu", **options}
+    try:
+        with open_job(run_dir=run, policy=policy or CheckpointParams(keep=0)) as job:
+            callbacks = [] if stop_at is None else [AskToStop(job, stop_at)]
+            trainer = job.trainer(
+                callbacks=callbacks,
+                enable_progress_bar=False,
+                enable_model_summary=False,
+                **options,
+            )
+            job.fit(trainer, model, loaders(), batch_size=BATCH, seed=3)
+    except SystemExit as stopped:
+        assert stopped.code == 143
+        return None
+    return model
+
+
+def history(run: Path):
+    """Return what the journal says, without times."""
+    kept = ("step", "metric", "complete")
+    events = [e for e in merged(read_journal(run / "journal.jsonl")) if e["event"] in kept]
+    return [{name: value for name, value in event.items() if name != "time"} for event in events]
+
+
+CASES = {
+    "plain": {},
+    "validation twice an epoch": {"val_check_interval": 3},
+    "validation by steps": {"val_check_interval": 4, "check_val_every_n_epoch": None},
+    "accumulation": {"accumulate_grad_batches": 2},
+    "plateau": {"scheduler": "plateau"},
+    "a limit of steps within an epoch": {"max_epochs": -1, "max_steps": 15},
+}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_a_run_stopped_after_any_step_ends_as_one_that_was_not(case, tmp_path):
+    whole = train(tmp_path / "whole", **CASES[case])
+    expected = history(tmp_path / "whole")
+    steps = [event["step"] for event in expected if event["event"] == "step"]
+    for stop_at in steps[:-1]:
+        run = tmp_path / f"stopped at {stop_at}"
+        assert train(run, stop_at=stop_at, **CASES[case]) is None
+        resumed = train(run, **CASES[case])
+        assert history(run) == expected, stop_at
+        assert torch.equal(resumed.layer.weight, whole.layer.weight), stop_at
+        assert torch.equal(resumed.layer.bias, whole.layer.bias), stop_at
