@@ -21,7 +21,7 @@ from .environment import Ranks, launched, ranks
 from .journal import Journal
 from .layout import Layout
 from .manifest import is_complete, write_manifest
-from .model_record import describe_model, write_model_record
+from .model_record import write_model_record
 from .run_lock import RunLock
 from .stop import EXIT_CODES, StopRequest, TrainingStopped
 

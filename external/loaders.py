@@ -82,7 +82,7 @@ def put_in_order(
         done = epoch_loop.batch_progress.current.ready
         if done >= trainer.num_training_batches:  # left over from the epoch before
             done = 0
-        return trainer.fit_loop.epoch_progress.current.processed, done
+        return trainer.fit_loop.epoch_progress.current.processed, done  # type: ignore[attr-defined]
 
     own_train = data.train_dataloader
 

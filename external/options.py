@@ -1,11 +1,11 @@
 """The standard options of a trainer program, for our own trainer and for a user's.
 
-    @click.command()
-    @trainer_options
-    @click.option("--width", default=32)
-    def main(job: TrainerJob, width: int) -> None:
-        trainer = job.trainer(max_epochs=3, arguments={"width": width})
-        job.fit(trainer, Net(width), DigitsData(job.dataset_path))
+@click.command()
+@trainer_options
+@click.option("--width", default=32)
+def main(job: TrainerJob, width: int) -> None:
+    trainer = job.trainer(max_epochs=3, arguments={"width": width})
+    job.fit(trainer, Net(width), DigitsData(job.dataset_path))
 """
 
 import contextlib
@@ -101,7 +101,7 @@ def trainer_options(function: Command) -> Command:
 @contextlib.contextmanager
 def refusals() -> Iterator[None]:
     """Turn what the user can mend into one sentence without a traceback, and exit status 2."""
-    from .loaders import UnevenBatch
+    from .sampling import UnevenBatch
 
     try:
         yield

@@ -121,9 +121,7 @@ class PeriodicCheckpoint(Callback):
         return bool(
             (policy.every_n_steps and step % policy.every_n_steps == 0)
             or (policy.every_n_epochs and epoch_ended and epoch % policy.every_n_epochs == 0)
-            or (
-                policy.every_n_seconds and self._clock() - self._saved_at >= policy.every_n_seconds
-            )
+            or (policy.every_n_seconds and self._clock() - self._saved_at >= policy.every_n_seconds)
         )
 
     # -- saving ---------------------------------------------------------------------------
@@ -139,10 +137,10 @@ class PeriodicCheckpoint(Callback):
         self._saving = True
         try:
             if not trainer.is_global_zero:
-                trainer.save_checkpoint(path)
+                trainer.save_checkpoint(path, weights_only=False)
             else:
                 with whole_file(path) as temporary:
-                    trainer.save_checkpoint(temporary)
+                    trainer.save_checkpoint(temporary, weights_only=False)
                 self._commit(trainer, path, step)
         finally:
             self._saving = False
@@ -177,7 +175,7 @@ class PeriodicCheckpoint(Callback):
 
     def _position(self, trainer: Trainer) -> tuple[int, int]:
         """Return (whole epochs done, batches done of the epoch under way) at a boundary."""
-        epochs = trainer.fit_loop.epoch_progress.current.processed
+        epochs = trainer.fit_loop.epoch_progress.current.processed  # type: ignore[attr-defined]
         batches = trainer.fit_loop.epoch_loop.batch_progress.current.completed
         if batches >= trainer.num_training_batches:  # the epoch is over
             return epochs, 0

@@ -13,7 +13,6 @@ RUN_DIR/model.ckpt; load it with curitorch.cachers.load_model("RUN_DIR/model.ckp
 
 import inspect
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import click
@@ -21,6 +20,7 @@ import click
 from ..params.commandline import from_options, options_for
 from ..params.launch import ACCELERATORS
 from ..params.trainer import TrainerParams
+from .data import call_with, make_data
 from .import_object import ObjectNotFound, import_object
 from .job import RefusedJob, TrainerJob
 from .options import Refusal, job_from_options, job_options, refusals
@@ -30,11 +30,16 @@ from .options import Refusal, job_from_options, job_options, refusals
 @options_for(TrainerParams)
 @job_options
 @click.option(
-    "--accelerator", default="auto", show_default=True, type=click.Choice(ACCELERATORS),
+    "--accelerator",
+    default="auto",
+    show_default=True,
+    type=click.Choice(ACCELERATORS),
     help="Train on GPUs, on the CPU, or on GPUs where there are any.",
 )
 @click.option(
-    "--strategy", default="auto", show_default=True,
+    "--strategy",
+    default="auto",
+    show_default=True,
     help="Lightning's strategy, such as ddp or fsdp; auto: ddp for several processes.",
 )
 def main(**options: Any) -> None:
@@ -49,10 +54,10 @@ def main(**options: Any) -> None:
             raise Refusal(str(error)) from error
         check_accelerator(options["accelerator"])
         model_class = import_model_class(params.model)
-        make_data = import_object(params.data, option="--data") if params.data else None
+        data_function = import_object(params.data, option="--data") if params.data else None
         with job_from_options(options) as job:
             if job is not None:
-                record(_train)(job, params, model_class, make_data, options)
+                record(_train)(job, params, model_class, data_function, options)
 
 
 def import_model_class(name: str) -> Any:
@@ -98,16 +103,16 @@ def _train(
     job: TrainerJob,
     params: TrainerParams,
     model_class: Any,
-    make_data: Any,
+    data_function: Any,
     options: Mapping[str, Any],
 ) -> None:
     from lightning.pytorch import seed_everything
 
     seed_everything(params.seed, workers=True, verbose=False)
     data = None
-    if make_data is not None:
-        data = _make_data(make_data, params, job)
-    model = _call(model_class, "--model_args", params.model_args)
+    if data_function is not None:
+        data = make_data(data_function, params, dataset_path=job.dataset_path, ranks=job.ranks)
+    model = call_with(model_class, "--model_args", params.model_args)
     trainer = job.trainer(
         arguments=params.model_args,
         max_epochs=params.epochs if params.epochs is not None else -1,
@@ -120,41 +125,6 @@ def _train(
         **_trainer_args(params),
     )
     job.fit(trainer, model, data, batch_size=params.batch_size, seed=params.seed)
-
-
-def _make_data(make_data: Any, params: TrainerParams, job: TrainerJob) -> Any:
-    """Call the data's class or function with what its signature has a name for."""
-    arguments: dict[str, Any] = dict(params.data_args)
-    accepted = inspect.signature(make_data).parameters
-    offered: dict[str, Any] = {
-        "dataset_path": job.dataset_path,
-        "batch_size": params.batch_size // params.accumulate // job.ranks.world_size,
-    }
-    for name, value in offered.items():
-        if name in accepted and value is not None:
-            arguments.setdefault(name, value)
-    positional: list[Path] = []
-    if job.dataset_path is not None and "dataset_path" not in accepted:
-        first = next(iter(accepted.values()), None)
-        if first is None or first.name in arguments or first.kind is first.KEYWORD_ONLY:
-            raise RefusedJob(
-                f"--dataset_path is given, but {params.data!r} takes no path. "
-                "Give its constructor or function a parameter 'dataset_path'."
-            )
-        positional = [job.dataset_path]
-    return _call(make_data, "--data_args", arguments, *positional)
-
-
-def _call(function: Any, option: str, arguments: Mapping[str, Any], *positional: Any) -> Any:
-    """Call `function`, and refuse arguments that its signature has no place for."""
-    try:
-        inspect.signature(function).bind(*positional, **arguments)
-    except TypeError as error:
-        raise RefusedJob(
-            f"{option} {dict(arguments)!r} does not fit {function.__qualname__}"
-            f"{inspect.signature(function)}: {error}."
-        ) from error
-    return function(*positional, **arguments)
 
 
 def _trainer_args(params: TrainerParams) -> dict[str, Any]:

@@ -4,7 +4,7 @@ It is `curifactory` today and announced to become `curifactory.old`; both are tr
 has no types of its own, so the part that this package uses is declared here.
 """
 
-# ruff: noqa: ANN401, D102, D103  # the declarations: untyped and documented in curifactory itself
+# ruff: noqa: D102, D103  # the declarations: untyped and documented in curifactory itself
 
 from __future__ import annotations
 

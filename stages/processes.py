@@ -1,4 +1,4 @@
-"""The processes of a training run: started apart, followed, stopped in good time, never left over."""
+"""The processes of a training run: started apart, stopped in good time, never left over."""
 
 import os
 import signal

@@ -4,12 +4,11 @@ from pathlib import Path
 
 import pytest
 import torch
-from lightning.pytorch import Callback, LightningModule, seed_everything
-from torch.utils.data import DataLoader, TensorDataset
-
 from curitorch.external.job import open_job
 from curitorch.external.journal import merged, read_journal
 from curitorch.params import CheckpointParams
+from lightning.pytorch import Callback, LightningModule, seed_everything
+from torch.utils.data import DataLoader, TensorDataset
 
 SAMPLES, BATCH, EPOCHS = 22, 4, 3  # 6 steps per epoch, the last one with 2 samples
 
@@ -33,7 +32,9 @@ class Small(LightningModule):
     def configure_optimizers(self):
         optimizer = torch.optim.Adam(self.parameters(), lr=0.1)
         if self.scheduler == "plateau":
-            scheduler = torch.optim.lr_scheduler.ReduceLROnPlateau(optimizer, patience=0, factor=0.5)
+            scheduler = torch.optim.lr_scheduler.ReduceLROnPlateau(
+                optimizer, patience=0, factor=0.5
+            )
             config = {"scheduler": scheduler, "monitor": "val/loss"}
             return {"optimizer": optimizer, "lr_scheduler": config}
         scheduler = torch.optim.lr_scheduler.StepLR(optimizer, 1, 0.5)
