@@ -1,0 +1,19 @@
+"""curifactory's side of what trainers wrote: cachers, and the handles that they load."""
+
+from ..external.model import load_model
+from ..external.rundir import TrainingRun
+from .dataset import DatasetCacher
+from .metrics import MetricsCacher
+from .model import LightningModelCacher
+from .training_run import TrainingRunCacher
+from .whole import WholeCacher
+
+__all__ = [
+    "DatasetCacher",
+    "LightningModelCacher",
+    "MetricsCacher",
+    "TrainingRun",
+    "TrainingRunCacher",
+    "WholeCacher",
+    "load_model",
+]
