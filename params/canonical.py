@@ -131,7 +131,7 @@ def _default_text(field: "dataclasses.Field[Any]") -> str | None:
         return None
 
 
-def _importable(value: Any, where: str) -> str:  # noqa: ANN401  # a class or a function
+def _importable(value: Any, where: str) -> str:  # a class or a function
     """Name a class or function; what has no name of its own is refused, as others share it."""
     if not getattr(value, "__module__", None) or "<" in value.__qualname__:
         raise TypeError(
@@ -141,5 +141,5 @@ def _importable(value: Any, where: str) -> str:  # noqa: ANN401  # a class or a 
     return _qualified(value)
 
 
-def _qualified(value: Any) -> str:  # noqa: ANN401  # a class or a function
+def _qualified(value: Any) -> str:  # a class or a function
     return f"{value.__module__}:{value.__qualname__}"

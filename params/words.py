@@ -173,7 +173,8 @@ def _from_json(hint: object, data: object) -> object:
         return float(data)
     if kind in (str, int, float, bool) and type(data) is kind:
         return data
-    raise ValueError(f"{data!r} is not of type {getattr(hint, '__name__', hint)}.")
+    expected = hint.__name__ if isinstance(hint, type) else hint
+    raise ValueError(f"{data!r} is of type {type(data).__name__}, expected {expected}.")
 
 
 class _Plain(typing.NamedTuple):
