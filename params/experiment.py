@@ -69,7 +69,7 @@ def representation(params: object, value: object) -> str | None:
     if value is None:
         return None
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return " " + canonical(value, where=type(value).__qualname__)
+        return canonical(value, where=type(value).__qualname__)
     if callable(value):
         return f" {getattr(value, '__qualname__', repr(value))}"
     return f" {value!r}"

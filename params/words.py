@@ -129,8 +129,7 @@ def _check_survives(name: str, hint: object, value: object, data: object, word: 
     except ValueError as error:
         raise ValueError(f"{name} is {value!r}: {error}") from error
     nan = isinstance(read, float) and isinstance(value, float) and read != read and value != value
-    bool_for_number = isinstance(value, bool) and not isinstance(read, bool)
-    if (read != value and not nan) or bool_for_number:
+    if read != value and not nan:
         raise ValueError(
             f"{name} is {value!r}, which would arrive as {read!r}. Write it as "
             f"{metavar(hint)} can hold it."

@@ -126,6 +126,15 @@ def test_a_nested_name_is_forgotten_by_curifactory_but_not_here():
     assert Mine(encoder=other).params_hash() != Mine().params_hash()
 
 
+def test_of_a_nested_parameter_set_the_name_is_forgotten_and_nothing_else():
+    def hashed(**settings):
+        return Mine(anything=Mine(**settings)).params_hash()
+
+    assert hashed(name="other", overwrite=True, launch=LaunchParams(nodes=2)) == hashed()
+    assert hashed(size=2) != hashed()
+    assert hashed(encoder=Layer(name="other")) != hashed()
+
+
 def test_names_that_continue_each_other_collide_in_curifactory_but_not_here():
     @dataclass
     class Sizes(cf.ExperimentParameters):
