@@ -6,6 +6,7 @@ LightningDataModule give the same data set, workers and collation over a `Global
 """
 
 import warnings
+from collections.abc import Sized
 from typing import Any, cast
 
 from lightning.pytorch import LightningDataModule, Trainer
@@ -127,7 +128,7 @@ def _train_loader(
     return _rebuilt(
         loader,
         GlobalBatchSampler(
-            len(loader.dataset),
+            len(cast(Sized, loader.dataset)),
             batch_size=batch_size or loader.batch_size,
             rank=trainer.global_rank,
             world_size=trainer.world_size,
@@ -144,7 +145,7 @@ def _evaluation_loaders(loaders: Any, trainer: Trainer, batch_size: int | None) 
         return [_evaluation_loaders(loader, trainer, batch_size) for loader in loaders]
     if trainer.world_size == 1 or _why_not_plain(loaders) is not None:
         return loaders
-    samples, size = len(loaders.dataset), batch_size or loaders.batch_size
+    samples, size = len(cast(Sized, loaders.dataset)), batch_size or loaders.batch_size
     if size % trainer.world_size or (samples % size) % trainer.world_size:
         return loaders  # uneven parts would weigh wrongly: every rank evaluates everything
     return _rebuilt(
@@ -173,7 +174,7 @@ def _why_not_plain(loader: Any) -> str | None:
     if type(loader.batch_sampler) is not BatchSampler:
         return f"a batch sampler of its own ({type(loader.batch_sampler).__name__})"
     if isinstance(loader.sampler, RandomSampler):
-        if loader.sampler.replacement or len(loader.sampler) != len(loader.dataset):
+        if loader.sampler.replacement or len(loader.sampler) != len(cast(Sized, loader.dataset)):
             return "a RandomSampler with replacement or another length"
         return None
     if type(loader.sampler) is not SequentialSampler:

@@ -42,7 +42,7 @@ def describe_model(
     """Return the record of a LightningModule; `bytes` and `checksum` come when it is written.
 
     Args:
-        model: The module itself, not a wrapper around it.
+        model: The module itself, not a wrapper around it; its class if that is all there is.
         arguments: What its constructor was called with by name, as JSON can hold it; None if
             that is not known.
         step: Optimizer steps done.
@@ -50,8 +50,8 @@ def describe_model(
         world_size: Processes that trained it.
         commit: The version of the code that trained it.
     """
-    kind = type(model)
-    if getattr(model, "hparams", None):
+    kind = model if isinstance(model, type) else type(model)
+    if kind is not model and getattr(model, "hparams", None):
         origin = "checkpoint"
     else:
         origin = "arguments" if arguments else "none"

@@ -9,6 +9,8 @@ from pathlib import Path
 import lightning.pytorch as pl
 import pytest
 import torch
+from torch.utils.data import DataLoader
+
 from curitorch.external.manifest import write_manifest
 from curitorch.external.model import ModelDoesNotFit, load_model, save_model
 from curitorch.external.model_class import ModelClassNotFound
@@ -21,7 +23,6 @@ from curitorch.external.model_record import (
 )
 from curitorch.external.rundir import TrainingRun
 from curitorch.external.schema import UnreadableFile
-from torch.utils.data import DataLoader
 
 ZOO = """
     from dataclasses import dataclass

@@ -3,6 +3,7 @@ import textwrap
 from pathlib import Path
 
 import pytest
+
 from curitorch.external.model_class import ModelClassNotFound, check_class, find_class
 
 NETS = """

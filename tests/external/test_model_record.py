@@ -3,6 +3,7 @@ import subprocess
 import sys
 
 import pytest
+
 from curitorch.external.atomic import write_json
 from curitorch.external.checkpoint import checkpoint_path, commit_checkpoint, sidecar_path
 from curitorch.external.model_record import (

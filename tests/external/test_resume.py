@@ -4,11 +4,12 @@ from pathlib import Path
 
 import pytest
 import torch
+from lightning.pytorch import Callback, LightningModule, seed_everything
+from torch.utils.data import DataLoader, TensorDataset
+
 from curitorch.external.job import open_job
 from curitorch.external.journal import merged, read_journal
 from curitorch.params import CheckpointParams
-from lightning.pytorch import Callback, LightningModule, seed_everything
-from torch.utils.data import DataLoader, TensorDataset
 
 SAMPLES, BATCH, EPOCHS = 22, 4, 3  # 6 steps per epoch, the last one with 2 samples
 
