@@ -1,7 +1,5 @@
 """Caching metrics: what a training run logged, as a table in a CSV file."""
 
-from __future__ import annotations
-
 import os
 from typing import TYPE_CHECKING, Any
 
@@ -24,14 +22,16 @@ class MetricsCacher(WholeCacher):
     def __init__(self, path_override: str | os.PathLike[str] | None = None, **kwargs: Any) -> None:
         super().__init__(path_override, **{"extension": ".csv", **kwargs})
 
-    def load(self) -> pd.DataFrame:
+    def load(self) -> "pd.DataFrame":
         """Return the table with its rows numbered from 0."""
         import pandas as pd
 
         self.load_metadata()
-        return pd.read_csv(self.path, float_precision="round_trip")
+        # From 3.1 on pandas reads floats back exactly and warns of being told so.
+        exact = tuple(int(part) for part in pd.__version__.split(".")[:2]) >= (3, 1)
+        return pd.read_csv(self.path, float_precision=None if exact else "round_trip")
 
-    def save(self, obj: TrainingRun | pd.DataFrame) -> str:
+    def save(self, obj: "TrainingRun | pd.DataFrame") -> str:
         """Keep a table, or what a run logged (see `TrainingRun.metrics`).
 
         Raises:

@@ -8,7 +8,7 @@ import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 
-from ..external.atomic import TEMPORARY_PREFIX, fsync_directory, whole_file
+from ..external.atomic import TEMPORARY_PREFIX, fsync_directory
 from ..external.schema import UnreadableFile
 
 
@@ -70,11 +70,6 @@ def copy_whole(
         OSError: Copying failed; nothing is left over.
     """
     _apart(source, target)
-    if not source.is_dir():
-        with whole_file(target) as temporary:
-            shutil.copyfile(source, temporary)
-            verify(temporary)
-        return
 
     def copy(origin: str, copied: str) -> str:
         if link(Path(origin)):
@@ -87,12 +82,11 @@ def copy_whole(
         return copied
 
     with _place_beside(target) as beside:
-        shutil.copytree(
-            source,
-            beside,
-            copy_function=copy,
-            ignore=shutil.ignore_patterns(*leave_out, f"{TEMPORARY_PREFIX}*"),
-        )
+        if source.is_dir():
+            ignore = shutil.ignore_patterns(*leave_out, f"{TEMPORARY_PREFIX}*")
+            shutil.copytree(source, beside, copy_function=copy, ignore=ignore)
+        else:
+            copy(str(source), str(beside))
         verify(beside)
         _replace(beside, target)
 

@@ -80,7 +80,7 @@ class WholeCacher(Cacheable):
             record = self.metadata
         write_json(Path(self.get_path("_metadata.json")), record)
 
-    def load_metadata(self) -> dict[str, Any] | None:
+    def load_metadata(self) -> dict[str, Any]:
         """Read the metadata into this cacher; torn metadata is none, with a warning."""
         try:
             metadata = self._read_metadata()
@@ -90,7 +90,7 @@ class WholeCacher(Cacheable):
         if metadata is not None:
             self.metadata = metadata
             self.extra_metadata = metadata["extra"]
-        return self.metadata
+        return self.metadata or {}
 
     def _read_metadata(self) -> dict[str, Any] | None:
         path = Path(self.get_path("_metadata.json"))

@@ -5,6 +5,7 @@ model = load_model("data/cache/digits_1f0a_train_run")  # a run directory, or a 
 """
 
 import os
+import pickle
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -120,8 +121,10 @@ def save_model(model: "LightningModule", path: Path) -> dict[str, Any]:
     model.on_save_checkpoint(checkpoint)
     with whole_file(path) as temporary:
         try:
-            torch.save(checkpoint, temporary)
-        except (AttributeError, TypeError, ValueError) as error:  # what pickling raises
+            # To a file, not to its path: torch writes a path's name, here a random one, into it.
+            with temporary.open("wb") as file:
+                torch.save(checkpoint, file)
+        except (AttributeError, TypeError, ValueError, pickle.PicklingError) as error:
             raise ModelDoesNotFit(
                 f"The model {record['type']!r} cannot be saved: {error}. Leave what cannot be "
                 "pickled out of it: self.save_hyperparameters(ignore=[…])."

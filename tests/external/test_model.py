@@ -391,6 +391,16 @@ def test_torn_metadata_is_named(zoo, path):
         load_model(path)
 
 
+def test_the_same_model_is_the_same_file(zoo, tmp_path):
+    model = zoo.Net()
+    files = []
+    for name in ("a", "b ü", "c.ckpt"):  # a name without a suffix is nothing to torch
+        save_model(model, tmp_path / name)
+        with zipfile.ZipFile(tmp_path / name) as archive:
+            files.append(archive.namelist())
+    assert files[0] == files[1] == files[2]
+
+
 def test_what_cannot_be_saved_leaves_the_old_file(zoo, path):
     model = zoo.Net()
     save_model(model, path)

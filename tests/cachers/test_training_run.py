@@ -1,0 +1,189 @@
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from curitorch.cachers import TrainingRun, TrainingRunCacher
+from curitorch.external.schema import UnreadableFile
+from curitorch.params.curifactory_api import ExperimentParameters, Lazy, Record, stage
+
+
+@pytest.fixture
+def train(make_run):
+    """Run a stage that trains into its own run directory; return its run and whether it ran."""
+
+    def run(manager, *, output="run", name="test", complete=True, overwrite=False):
+        ran = []
+
+        @stage(None, [output], [TrainingRunCacher])
+        def train(record):
+            ran.append(record)
+            path = Path(record.stage_cachers[0].get_path())
+            shutil.rmtree(path, ignore_errors=True)
+            return TrainingRun(make_run(path, complete=complete))
+
+        record = Record(manager, ExperimentParameters(name=name, overwrite=overwrite))
+        train(record)
+        return record.state[str(output)], bool(ran)
+
+    return run
+
+
+def run_directory():
+    (path,) = Path("data/cache").glob("*_run")
+    return path
+
+
+def test_a_complete_run_is_cached(experiment, train):
+    trained, ran = train(experiment())
+    assert ran
+    cached, ran = train(experiment())
+    assert not ran
+    assert cached == trained
+    assert cached.is_complete
+    extra = json.loads(Path(f"{run_directory()}_metadata.json").read_text())["extra"]
+    assert (extra["step"], extra["epoch"], extra["attempts"]) == (2, 1, 1)
+
+
+def test_an_incomplete_run_is_an_error_and_never_cached(experiment, train):
+    with pytest.raises(UnreadableFile, match="a run that is not complete"):
+        train(experiment(), complete=False)
+    assert run_directory().is_dir()
+
+    assert train(experiment())[1]
+    assert not train(experiment())[1]
+
+
+@pytest.mark.parametrize("torn", ["manifest.json", "model.ckpt", "metadata"])
+@pytest.mark.parametrize("how", ["cut", "gone"])
+def test_a_torn_run_is_never_cached(experiment, train, torn, how):
+    train(experiment())
+    path = run_directory()
+    file = Path(f"{path}_metadata.json") if torn == "metadata" else path / torn
+    if how == "cut":
+        file.write_bytes(file.read_bytes()[:-3])
+    else:
+        file.unlink()
+    harmless = torn == "metadata" and how == "gone"  # the manifest says that the run is whole
+
+    assert TrainingRunCacher(path).check() == harmless
+    assert train(experiment())[1] != harmless
+    assert not train(experiment())[1]
+
+
+def test_overwriting_trains_again(experiment, train):
+    train(experiment())
+    assert train(experiment(), overwrite=True)[1]
+
+
+def test_a_notebook_loads_a_run_by_its_path(make_run, tmp_path, monkeypatch):
+    make_run(tmp_path / "data" / "a $run")
+    (tmp_path / "notebooks").mkdir()
+    monkeypatch.chdir(tmp_path / "notebooks")
+
+    for path in ("../data/a $run", "../data/a $run/", tmp_path / "data" / "a $run"):
+        run = TrainingRunCacher(path).load()
+        assert isinstance(run, TrainingRun)
+        assert list(run.metrics()["val/loss"]) == [0.5, 0.25]
+
+
+def test_torn_metadata_does_not_keep_a_run_from_loading(make_run, tmp_path):
+    make_run(tmp_path / "run")
+    (tmp_path / "run_metadata.json").write_text('{"ex')
+    assert TrainingRunCacher(tmp_path / "run").load().is_complete
+
+
+def test_what_is_no_complete_run_is_told(make_run, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    make_run(tmp_path / "half", complete=False)
+    (tmp_path / "file").touch()
+
+    with pytest.raises(UnreadableFile, match=r"'half'.*a run that is not complete.*manifest.json"):
+        TrainingRunCacher("half").load()
+    for path in ("file", "nowhere", "file/below"):
+        with pytest.raises(UnreadableFile, match=f"'{path}' .*not a directory"):
+            TrainingRunCacher(path).load()
+        assert not TrainingRunCacher(path).check()
+
+
+@pytest.mark.parametrize("give", [TrainingRun, str, Path])
+def test_a_run_from_elsewhere_is_copied_into_place(make_run, tmp_path, give):
+    source = make_run(tmp_path / "elsewhere")
+    (source / ".incomplete-7-half").touch()
+    target = tmp_path / "cache" / "run"
+    make_run(target, loss=9)
+    TrainingRunCacher(target).save(give(source))
+
+    assert TrainingRunCacher(target).check()
+    assert (TrainingRun(target).metrics()["val/loss"] == [0.5, 0.25]).all()
+    assert not (target / "lock").exists()
+    assert not (target / ".incomplete-7-half").exists()
+    assert (target / "model.ckpt").samefile(source / "model.ckpt")
+    assert not (target / "journal.jsonl").samefile(source / "journal.jsonl")
+    assert sorted(path.name for path in target.parent.iterdir()) == ["run", "run_metadata.json"]
+
+
+def test_a_run_that_is_not_complete_takes_no_place(make_run, tmp_path):
+    target = make_run(tmp_path / "run")
+    source = make_run(tmp_path / "half", complete=False)
+
+    with pytest.raises(UnreadableFile, match="not complete"):
+        TrainingRunCacher(target).save(TrainingRun(source))
+    for value in (None, 3, {"path": "x"}):
+        with pytest.raises(TypeError, match="expected a TrainingRun or the path"):
+            TrainingRunCacher(target).save(value)
+    assert TrainingRun(target).is_complete
+
+
+def test_a_full_store_has_the_whole_run_also_of_a_cached_one(experiment, train):
+    for _ in range(2):
+        manager = experiment(store_full=True)
+        train(manager)
+        (stored,) = (Path(manager.get_run_output_path()) / "artifacts").glob("*_run")
+        assert TrainingRun(stored).is_complete
+        assert TrainingRun(stored).log() == "hello\n"
+        assert TrainingRunCacher(stored).check()
+
+
+def test_a_lazy_run_is_loaded_when_it_is_asked_for(experiment, train):
+    for expected in (True, False):
+        output = Lazy("run")
+        state, ran = train(experiment(), output=output)
+        assert ran is expected
+        assert state is None or isinstance(state, TrainingRun | Lazy)
+        assert output.load().is_complete
+
+
+def test_two_parameter_sets_have_runs_of_their_own(experiment, train):
+    manager = experiment()
+    first, _ = train(manager)
+
+    @stage(["run"], ["path"])
+    def path_of(record, run):
+        return str(run.path)
+
+    records = []
+    for seed in (1, 2):
+        params = ExperimentParameters(name=f"set {seed}")
+        params.hash = f"hash{seed}"
+        records.append(Record(manager, params))
+    assert first.is_complete
+    for record in records:
+        record.state["run"] = first
+        assert path_of(record).state["path"] == str(first.path)
+
+
+def test_a_copy_of_a_record_for_other_parameters_finds_the_run_where_it_is(experiment, train):
+    manager = experiment()
+    trained, _ = train(manager)
+    copy = manager.records[0].make_copy(ExperimentParameters(name="other"))
+
+    @stage(["run"], ["kept"], [TrainingRunCacher])
+    def keep(record, run):
+        return run
+
+    keep(copy)
+    (kept,) = Path("data/cache").glob("*_keep_kept")
+    assert TrainingRun(kept).is_complete
+    assert kept.resolve() != trained.path.resolve()
