@@ -1,5 +1,6 @@
 import json
 import shutil
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -155,23 +156,30 @@ def test_a_lazy_run_is_loaded_when_it_is_asked_for(experiment, train):
         assert output.load().is_complete
 
 
-def test_two_parameter_sets_have_runs_of_their_own(experiment, train):
-    manager = experiment()
-    first, _ = train(manager)
+@dataclass
+class Seeded(ExperimentParameters):
+    seed: int = 0
 
-    @stage(["run"], ["path"])
-    def path_of(record, run):
-        return str(run.path)
 
-    records = []
-    for seed in (1, 2):
-        params = ExperimentParameters(name=f"set {seed}")
-        params.hash = f"hash{seed}"
-        records.append(Record(manager, params))
-    assert first.is_complete
-    for record in records:
-        record.state["run"] = first
-        assert path_of(record).state["path"] == str(first.path)
+def test_interleaved_records_have_runs_of_their_own(experiment, make_run):
+    seen = []
+
+    @stage(None, ["run"], [TrainingRunCacher])
+    def train(record):
+        path = Path(record.stage_cachers[0].get_path())
+        return TrainingRun(make_run(path, loss=record.params.seed))
+
+    @stage(["run"], ["loss"])
+    def look(record, run):
+        seen.append((record.params.seed, run.metrics()["val/loss"].iloc[0]))
+
+    for _ in range(2):  # the second time from the cache
+        manager = experiment()
+        records = [Record(manager, Seeded(name=f"set {seed}", seed=seed)) for seed in (1, 2)]
+        for step in (train, look):
+            for record in records:
+                step(record)
+    assert seen == [(1, 1), (2, 2)] * 2
 
 
 def test_a_copy_of_a_record_for_other_parameters_finds_the_run_where_it_is(experiment, train):
