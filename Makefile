@@ -1,0 +1,59 @@
+# make demo      trains the digits example in two processes; the second time it finds all cached
+# make test      the tests; make test-slow the slow ones, make test-all both
+# make lint      ruff and mypy
+# make wheel     dist/curitorch-….whl
+# make clean     removes what these made
+#
+# Each makes the environment VENV first if need be, from PYTHON (3.11 or newer), and installs again
+# when pyproject.toml or constraints.txt changed.
+
+VENV ?= .venv
+PYTHON ?= python3
+ARGS ?=
+
+IN_VENV := "$(VENV)/bin/python" -m
+OUTPUTS := $(addprefix examples/digits/,data logs reports)
+CACHES := .mypy_cache .pytest_cache .ruff_cache .hypothesis .types build dist curitorch.egg-info
+
+.PHONY: demo test test-slow test-all lint wheel clean
+.DELETE_ON_ERROR:
+
+demo: $(VENV)/.installed-digits
+	@python="$$(cd "$(VENV)/bin" && pwd)/python"; cd examples/digits && \
+	    set -x && "$$python" -m curitorch.stages.run digits -p quick $(ARGS)
+
+test: $(VENV)/.installed-dev
+	$(IN_VENV) pytest -q -m "not slow" $(ARGS)
+
+test-slow: $(VENV)/.installed-dev
+	$(IN_VENV) pytest -q -m slow $(ARGS)
+
+test-all: test test-slow
+
+lint: $(VENV)/.installed-dev
+	$(IN_VENV) ruff check .
+	$(IN_VENV) ruff format --check .
+	@mkdir -p .types && ln -sfn .. .types/curitorch  # mypy's view of an editable install
+	$(IN_VENV) mypy
+
+wheel: $(VENV)/.installed-dev
+	rm -rf build  # setuptools would pack what an older build left there
+	$(IN_VENV) pip wheel -q --no-deps --no-build-isolation -w dist .
+
+clean:
+	rm -rf $(OUTPUTS) $(CACHES) .coverage .coverage.*
+	find . -name __pycache__ -not -path './.venv/*' -not -path './.git/*' -prune -exec rm -rf {} +
+	@if [ -e "$(VENV)/.made-by-make" ]; then set -x; rm -rf "$(VENV)"; fi
+
+# The extra's name is the stem: curitorch[digits], curitorch[dev].
+$(VENV)/.installed-%: pyproject.toml constraints.txt | $(VENV)/.python
+	@echo 'Installing curitorch[$*] into $(VENV); the first time it takes a minute or more.'
+	@$(IN_VENV) pip install -qq --disable-pip-version-check -c constraints.txt -e ".[$*]"
+	@touch "$@"
+
+$(VENV)/.python:
+	@$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(0 if v >= (3, 11) else \
+	    f"$(PYTHON) is Python {v[0]}.{v[1]}, curitorch needs 3.11 or newer: make … PYTHON=python3.12")'
+	@if [ ! -x "$(VENV)/bin/python" ]; then echo 'Making $(VENV).'; \
+	    $(PYTHON) -m venv "$(VENV)" && touch "$(VENV)/.made-by-make"; fi
+	@touch "$@"

@@ -1,0 +1,1 @@
+"""What the trainer processes import: the model and its data."""
