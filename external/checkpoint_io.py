@@ -25,5 +25,7 @@ class WholeCheckpointIO(TorchCheckpointIO):
         Raises:
             OSError: It could not be written whole; what was at `path` is still there.
         """
-        with whole_file(Path(path)) as temporary:
-            torch.save(checkpoint, temporary)
+        # To an open file: torch.save puts a path's name into the zip, and the temporary one is
+        # random: equal states would not have equal bytes.
+        with whole_file(Path(path)) as temporary, temporary.open("wb") as file:
+            torch.save(checkpoint, file)

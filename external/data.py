@@ -3,24 +3,33 @@
 import inspect
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..params.trainer import TrainerParams
 from .environment import Ranks
-from .job import RefusedJob
+from .refused import Refused
+
+if TYPE_CHECKING:
+    from lightning.pytorch import LightningDataModule
 
 
 def make_data(
     function: Any, params: TrainerParams, *, dataset_path: Path | None, ranks: Ranks
-) -> Any:
-    """Call a data class or function with what its signature has a name for.
+) -> "LightningDataModule":
+    """Return the data module that a class is or a function's loaders make.
+
+    It is called with what its signature has a name for.
 
     `dataset_path` goes to a parameter of that name, or else to the first one; `batch_size`, the
     samples of one process's batch, only to a parameter of that name.
 
     Raises:
-        RefusedJob: The signature has no place for the arguments.
+        Refused: The signature has no place for the arguments, or what it gives is no data.
     """
+    from lightning.pytorch import LightningDataModule
+
+    from .loaders import LoaderData
+
     arguments: dict[str, Any] = dict(params.data_args)
     accepted = inspect.signature(function).parameters
     offered: dict[str, Any] = {
@@ -34,24 +43,25 @@ def make_data(
     if dataset_path is not None and "dataset_path" not in accepted:
         first = next(iter(accepted.values()), None)
         if first is None or first.name in arguments or first.kind is first.KEYWORD_ONLY:
-            raise RefusedJob(
+            raise Refused(
                 f"--dataset_path is given, but {params.data!r} takes no path. "
                 "Give its constructor or function a parameter 'dataset_path'."
             )
         positional = [dataset_path]
-    return call_with(function, "--data_args", arguments, *positional)
+    made = call_with(function, "--data_args", arguments, *positional)
+    return made if isinstance(made, LightningDataModule) else LoaderData(made)
 
 
 def call_with(function: Any, option: str, arguments: Mapping[str, Any], *positional: Any) -> Any:
     """Call `function`, whose arguments came from the command line's `option`.
 
     Raises:
-        RefusedJob: The signature has no place for them.
+        Refused: The signature has no place for them.
     """
     try:
         inspect.signature(function).bind(*positional, **arguments)
     except TypeError as error:
-        raise RefusedJob(
+        raise Refused(
             f"{option} {dict(arguments)!r} does not fit {function.__qualname__}"
             f"{inspect.signature(function)}: {error}."
         ) from error

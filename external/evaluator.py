@@ -16,9 +16,8 @@ from .atomic import write_json
 from .data import make_data
 from .environment import Ranks
 from .import_object import import_object
-from .job import RefusedJob
-from .loaders import LoaderData
 from .options import Refusal, refusals
+from .refused import Refused
 
 _FILE = click.Path(path_type=Path)
 
@@ -67,12 +66,10 @@ def main(
 def _evaluate(model: Any, data: Any, on: str) -> dict[str, float]:
     from lightning.pytorch import LightningDataModule, Trainer
 
-    module = data if isinstance(data, LightningDataModule) else LoaderData(data)
-    if type(module).__dict__.get(f"{on}_dataloader") is None and not isinstance(module, LoaderData):
-        raise RefusedJob(
-            f"{type(module).__qualname__} has no {on}_dataloader. "
-            "Define it, or choose the other one with --on."
-        )
+    loader = f"{on}_dataloader"
+    own = getattr(data, loader)
+    if getattr(own, "__func__", None) is getattr(LightningDataModule, loader):
+        raise Refused(f"The data has no {loader}. Define it, or choose the other one with --on.")
     trainer = Trainer(
         accelerator="auto",
         devices=1,
@@ -82,7 +79,7 @@ def _evaluate(model: Any, data: Any, on: str) -> dict[str, float]:
         enable_model_summary=False,
     )
     run = trainer.test if on == "test" else trainer.validate
-    results = run(model, datamodule=module, verbose=False)
+    results = run(model, datamodule=data, verbose=False)
     return {name: float(value) for result in results for name, value in result.items()}
 
 

@@ -22,15 +22,12 @@ from .journal import Journal
 from .layout import Layout
 from .manifest import is_complete, write_manifest
 from .model_record import write_model_record
+from .refused import Refused
 from .run_lock import RunLock
 from .stop import EXIT_CODES, StopRequest, TrainingStopped
 
 if TYPE_CHECKING:
     from lightning.pytorch import LightningDataModule, LightningModule, Trainer
-
-
-class RefusedJob(ValueError):
-    """What was asked of a trainer cannot be done; the message says why and what to do."""
 
 
 @dataclass(frozen=True)
@@ -123,7 +120,7 @@ class TrainerJob:
             seed: Of the order of samples.
 
         Raises:
-            RefusedJob: The checkpoint cannot be opened without more trust.
+            Refused: The checkpoint cannot be opened without more trust.
             TrainingStopped: The job was asked to stop; call it again to go on.
         """
         data_module = self._data_module(data, trainer, batch_size=batch_size, seed=seed)
@@ -135,7 +132,7 @@ class TrainerJob:
                 weights_only=not self.trusted,
             )
         except pickle.UnpicklingError as error:
-            raise RefusedJob(
+            raise Refused(
                 f"'{self.resume and self.resume.path}' holds more than tensors and plain data: "
                 f"{str(error).splitlines()[0]} Pass --trusted if you trust where it comes from."
             ) from error
@@ -188,7 +185,7 @@ def open_job(
     the signal's number.
 
     Raises:
-        RefusedJob: No run directory, or `resume` does not fit what is there.
+        Refused: No run directory, or `resume` does not fit what is there.
         RunLocked: Somebody else trains in this run directory.
     """
     layout = Layout(_run_directory(run_dir, model_path))
@@ -267,7 +264,7 @@ def _run_directory(run_dir: Path | None, model_path: Path | None) -> Path:
         return run_dir
     if model_path is not None:
         return model_path.with_suffix(".run")
-    raise RefusedJob(
+    raise Refused(
         "There is no directory to train in. Give --run_dir DIRECTORY (or --model_path FILE, "
         "which trains in FILE's name with '.run')."
     )
@@ -279,20 +276,20 @@ def _resume_point(directory: Path, resume: str) -> Checkpoint | None:
         return own
     if resume == "none":
         if own is not None:
-            raise RefusedJob(
+            raise Refused(
                 f"--resume none, but '{directory}' holds checkpoints up to step {own.step}. "
                 "Use --resume auto to go on, or an empty run directory."
             )
         return None
     path = Path(resume)
     if not path.is_file():
-        raise RefusedJob(
+        raise Refused(
             f"--resume {resume!r} is no file. Write auto, none, or the path of a checkpoint."
         )
     if own is None:
         return _foreign_checkpoint(path)
     if own.path.resolve() != path.resolve() and path.resolve().parent == directory.resolve():
-        raise RefusedJob(
+        raise Refused(
             f"--resume {resume!r} is not the newest checkpoint, '{own.path}' is. "
             "To go back, resume from it in a new run directory."
         )
@@ -309,7 +306,7 @@ def _foreign_checkpoint(path: Path) -> Checkpoint:
     except pickle.UnpicklingError:
         step, epoch = 0, 0  # needs trust: Lightning opens it, and says so
     except (RuntimeError, KeyError, TypeError, EOFError) as error:
-        raise RefusedJob(
+        raise Refused(
             f"--resume '{path}' is not a Lightning checkpoint ({error!r}). "
             "Write auto, none, or the path of a checkpoint."
         ) from error

@@ -19,6 +19,7 @@ from torch.utils.data import (
     SequentialSampler,
 )
 
+from .refused import Refused
 from .sampling import GlobalBatchSampler, UnevenBatch
 
 _EVALUATION = ("val_dataloader", "test_dataloader", "predict_dataloader")
@@ -39,7 +40,7 @@ class LoaderData(LightningDataModule):
             `train`, `val`, `test`.
 
     Raises:
-        TypeError: `loaders` is none of these.
+        Refused: `loaders` is none of these.
     """
 
     def __init__(self, loaders: object) -> None:
@@ -49,7 +50,7 @@ class LoaderData(LightningDataModule):
         elif isinstance(loaders, DataLoader):
             loaders = {"train": loaders}
         if not isinstance(loaders, dict) or "train" not in loaders:
-            raise TypeError(
+            raise Refused(
                 f"The data function returned a {type(loaders).__name__}. Expected a DataLoader, "
                 "a tuple (train, validation[, test]), or a dict with 'train' and 'val'."
             )
@@ -169,7 +170,7 @@ def _why_not_plain(loader: Any) -> str | None:
         return f"a {type(loader).__name__} instead of a DataLoader"
     if isinstance(loader.dataset, IterableDataset):
         return "an IterableDataset"
-    if loader.batch_size is None:
+    if loader.batch_sampler is None:
         return "no automatic batching"
     if type(loader.batch_sampler) is not BatchSampler:
         return f"a batch sampler of its own ({type(loader.batch_sampler).__name__})"

@@ -19,7 +19,8 @@ import click
 from ..params.checkpoint import CheckpointParams
 from ..params.commandline import from_options, options_for
 from .import_object import ObjectNotFound
-from .job import RefusedJob, TrainerJob, open_job
+from .job import TrainerJob, open_job
+from .refused import Refused
 from .run_lock import RunLocked
 from .schema import UnreadableFile
 
@@ -101,9 +102,7 @@ def trainer_options(function: Command) -> Command:
 @contextlib.contextmanager
 def refusals() -> Iterator[None]:
     """Turn what the user can mend into one sentence without a traceback, and exit status 2."""
-    from .sampling import UnevenBatch
-
     try:
         yield
-    except (RefusedJob, ObjectNotFound, RunLocked, UnevenBatch, UnreadableFile) as error:
+    except (Refused, ObjectNotFound, RunLocked, UnreadableFile) as error:
         raise Refusal(str(error)) from error

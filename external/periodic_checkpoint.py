@@ -18,7 +18,7 @@ from .atomic import remove_leftovers, whole_file
 from .checkpoint import checkpoint_path, commit_checkpoint, list_checkpoints, prune
 from .journal import Journal
 from .loaders import train_sampler
-from .model_record import describe_model
+from .model_record import CHECKPOINT_KEY, describe_model
 from .stop import StopRequest, TrainingStopped
 
 _STOP, _SAVE, _REASONS = 0, 1, (None, "SIGTERM", "SIGINT")
@@ -169,7 +169,7 @@ class PeriodicCheckpoint(Callback):
         self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
     ) -> None:
         """Add what reloads the model; write the loops as whole epochs and batches."""
-        checkpoint["curitorch_model"] = self._describe(trainer)
+        checkpoint[CHECKPOINT_KEY] = self._describe(trainer)
         if self._saving:
             _rest_loops(checkpoint["loops"]["fit_loop"], *self._position(trainer))
 

@@ -10,11 +10,13 @@ from collections.abc import Callable, Iterator
 import torch
 from torch.utils.data import Sampler
 
+from .refused import Refused
+
 Position = Callable[[], tuple[int, int]]
 """Returns (epoch, global batches of it that are done); asked whenever an iteration begins."""
 
 
-class UnevenBatch(ValueError):
+class UnevenBatch(Refused):
     """Samples do not divide over the processes; the message says which numbers would."""
 
 

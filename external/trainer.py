@@ -22,8 +22,9 @@ from ..params.launch import ACCELERATORS
 from ..params.trainer import TrainerParams
 from .data import call_with, make_data
 from .import_object import ObjectNotFound, import_object
-from .job import RefusedJob, TrainerJob
+from .job import TrainerJob
 from .options import Refusal, job_from_options, job_options, refusals
+from .refused import Refused
 
 
 @click.command(help=__doc__, context_settings={"max_content_width": 100})
@@ -88,12 +89,12 @@ def check_accelerator(accelerator: str) -> None:
     """Refuse GPUs that are not there.
 
     Raises:
-        RefusedJob: `accelerator` is "gpu" and torch finds none.
+        Refused: `accelerator` is "gpu" and torch finds none.
     """
     import torch
 
     if accelerator == "gpu" and not torch.cuda.is_available():
-        raise RefusedJob(
+        raise Refused(
             "--accelerator gpu, but torch finds no GPU on this machine. "
             "Use --accelerator auto or cpu, or install a torch with CUDA and a driver."
         )
@@ -109,7 +110,7 @@ def _train(
     from lightning.pytorch import seed_everything
 
     seed_everything(params.seed, workers=True, verbose=False)
-    data = None
+    data: Any = None
     if data_function is not None:
         data = make_data(data_function, params, dataset_path=job.dataset_path, ranks=job.ranks)
     model = call_with(model_class, "--model_args", params.model_args)
@@ -134,7 +135,7 @@ def _trainer_args(params: TrainerParams) -> dict[str, Any]:
     known = inspect.signature(Trainer).parameters
     for name in params.trainer_args:
         if name not in known:
-            raise RefusedJob(
+            raise Refused(
                 f"--trainer_args has {name!r}, which lightning.Trainer does not know. "
                 f"It knows: {', '.join(known)}."
             )

@@ -1,9 +1,9 @@
 import json
 import math
-import os
 import subprocess
 import sys
 import threading
+from pathlib import Path
 
 import pytest
 
@@ -109,10 +109,8 @@ def test_a_journal_of_a_newer_curitorch_is_refused(tmp_path):
 
 
 def test_a_full_disk_is_an_error_at_the_write():
-    if not os.path.exists("/dev/full"):
+    if not Path("/dev/full").exists():
         pytest.skip("needs /dev/full, a Linux device")
-    from pathlib import Path
-
     journal = Journal(Path("/dev/full"))
     with pytest.raises(OSError):
         journal.write("step", step=1, epoch=0)

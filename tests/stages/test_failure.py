@@ -96,13 +96,7 @@ def test_a_refused_option_is_not_restarted_and_its_sentence_is_in_the_error(proj
 
 
 def test_a_stage_that_exits_is_no_success(project):
-    project.change(
-        "experiments/toy.py", "            path = record", "            path = record"
-    ) if 0 else None
-    project.change(
-        "experiments/toy.py", "import curifactory as cf", "import sys\nimport curifactory as cf"
-    )
-    project.change("experiments/toy.py", "    return path", "    sys.exit(0)")
+    project.change("experiments/toy.py", "    return path", "    raise SystemExit(0)")
     result = project.run()
     assert result.returncode == 1
     assert "no way to end a stage" in result.stderr
