@@ -1,0 +1,67 @@
+"""The example that `make demo` runs, run for real in a copy of its folder."""
+
+import re
+from pathlib import Path
+
+from curitorch.cachers import TrainingRun
+
+
+def printed_paths(output: str) -> dict[str, Path]:
+    found = re.findall(r"^ *(report|model|checkpoints): (.+)$", output, re.MULTILINE)
+    return {name: Path(path) for name, path in found}
+
+
+def the_experiment(processes: list[dict]) -> dict:
+    [found] = [each for each in processes if "curitorch.stages.run" in each["argv"]]
+    return found
+
+
+def test_two_processes_train_a_classifier_of_real_images(digits_project):
+    project, first = digits_project
+    assert first.returncode == 0, first.output
+    assert first.output.count("Launching: ") == 1
+    accuracy = float(re.search(r"test/acc (\d\.\d+)", first.output)[1])
+    assert accuracy >= 0.95
+    paths = printed_paths(first.output)
+    assert set(paths) == {"report", "model", "checkpoints"}
+    assert all(path.exists() for path in paths.values())
+    assert all(path.is_relative_to(project.path) for path in paths.values())
+    run = TrainingRun(paths["model"].parent)
+    assert run.is_complete
+    assert [attempt.world_size for attempt in run.attempts()] == [2]
+    assert {path.name for path in run.layout.logs(0).glob("*.log")} >= {"rank-0.log", "rank-1.log"}
+
+
+def test_the_report_has_the_curves_of_loss_and_accuracy_inside(digits_project):
+    _, first = digits_project
+    report = printed_paths(first.output)["report"].read_text()
+    for family in ("loss", "acc"):
+        [image] = re.findall(rf'<img alt="{family}" src="data:image/png;base64,([^"]+)"', report)
+        assert len(image) > 10_000
+    run = TrainingRun(printed_paths(first.output)["model"].parent)
+    assert {"train_loss", "train_acc", "val/loss", "val/acc"} <= set(run.metrics().columns)
+    for word in ("val/loss", "test/acc", "step-00000300.ckpt", "torch.distributed.run"):
+        assert word in report
+
+
+def test_the_experiment_itself_never_imports_torch_and_the_trainers_do(digits_project):
+    _, first = digits_project
+    assert "torch" not in the_experiment(first.processes)["modules"]
+    trainers = [each for each in first.processes if "curitorch.external.rank" in each["argv"]]
+    assert any("lightning.pytorch" in each["modules"] for each in trainers)
+
+
+def test_a_second_run_trains_nothing_and_imports_no_torch(digits_project, tmp_path):
+    project, first = digits_project
+    again = project.run("digits", "-p", "quick", witnesses=tmp_path / "second")
+    assert again.returncode == 0, again.output
+    assert "Launching: " not in again.output
+    assert "Evaluating: " not in again.output
+    [process] = again.processes
+    assert "curifactory" in process["modules"]
+    heavy = {"torch", "lightning", "pytorch_lightning", "sklearn"}
+    assert heavy.isdisjoint(process["modules"])
+    before, after = printed_paths(first.output), printed_paths(again.output)
+    assert after["model"] == before["model"]
+    assert after["report"] != before["report"]
+    assert 'src="data:image/png;base64,' in after["report"].read_text()
