@@ -1,0 +1,133 @@
+import io
+import logging
+import os
+import pty
+import subprocess
+import sys
+
+import pytest
+from rich.console import Console
+from rich.progress import BarColumn, TextColumn
+from rich.progress import Progress as Bars
+
+from curitorch.stages.live_line import BarLine, PlainLines, QuietLine, TerminalLine, live_line
+from curitorch.stages.progress import Progress
+
+EVENTS = [
+    {"event": "attempt", "time": 0.0, "attempt": 0, "resume_step": 0},
+    {"event": "plan", "time": 1.0, "steps": 100, "epochs": 4, "batches_per_epoch": 25},
+    *(
+        {"event": "step", "time": 10.0 + step / 2, "step": step, "epoch": 1}
+        for step in range(30, 41)
+    ),
+    {"event": "metric", "time": 31.0, "step": 40, "epoch": 1, "metrics": {"val/loss": 0.123456}},
+    {"event": "checkpoint", "time": 31.0, "step": 40, "epoch": 1, "bytes": 10},
+]
+
+
+def progress(events=EVENTS):
+    state = Progress()
+    for event in events:
+        state.update(event)
+    return state
+
+
+def test_the_line_has_epoch_step_metrics_rate_checkpoint_age_and_time_left():
+    assert progress().describe(now=43.0) == (
+        "epoch 2/4 · step 40/100 · val/loss 0.1235 · 2 steps/s · checkpoint 12 s ago · 30 s left"
+    )
+    assert Progress().describe(now=0.0) == "starting the trainer processes"
+
+
+def test_a_resumed_attempt_starts_at_its_step_and_measures_its_own_rate():
+    state = progress(
+        [*EVENTS, {"event": "attempt", "time": 900.0, "attempt": 1, "resume_step": 25}]
+    )
+    assert (state.step, state.rate, state.attempt) == (25, None, 1)
+
+
+@pytest.mark.parametrize(
+    ("event", "name", "value"),
+    [
+        ({"event": "stop", "time": 1.0, "step": 4, "reason": "SIGTERM"}, "stop_reason", "SIGTERM"),
+        ({"event": "something of a newer trainer", "time": 1.0}, "step", 40),
+    ],
+)
+def test_other_events_are_understood_or_let_be(event, name, value):
+    assert getattr(progress([*EVENTS, event]), name) == value
+
+
+def test_plain_lines_come_once_per_epoch(caplog):
+    with caplog.at_level(logging.INFO), PlainLines("digits") as line:
+        for _ in range(5):
+            line.show(progress())
+        line.show(progress([*EVENTS, {"event": "step", "time": 40.0, "step": 51, "epoch": 2}]))
+    assert [record.message.split(" · ")[0] for record in caplog.records] == [
+        "digits: epoch 2/4",
+        "digits: epoch 3/4",
+    ]
+
+
+def test_where_the_experiment_runs_decides_which_line(monkeypatch, caplog):
+    with caplog.at_level(logging.INFO):
+        monkeypatch.setattr("rich.get_console", lambda: Console(file=io.StringIO()))
+        assert type(live_line("x", None)) is PlainLines
+        monkeypatch.setattr("rich.get_console", lambda: Console(force_terminal=True))
+        assert type(live_line("x", None)) is TerminalLine
+        assert type(live_line("x", object())) is BarLine
+    with caplog.at_level(logging.ERROR):
+        assert type(live_line("x", None)) is QuietLine
+
+
+def test_among_curifactorys_bars_it_is_one_more_and_gone_at_the_end():
+    columns = (
+        TextColumn("{task.completed}/{task.total}"),
+        BarColumn(),
+        TextColumn("{task.fields[name]}"),
+    )
+    bars = Bars(*columns, console=Console(file=io.StringIO()))
+    with BarLine("digits", bars) as line:
+        line.show(progress())
+        [task] = bars.tasks
+        assert (task.completed, task.total) == (40, 100)
+        assert "step 40/100" in task.fields["name"]
+    assert bars.tasks == []
+
+
+def test_on_a_terminal_one_line_is_redrawn_and_a_log_goes_above_it():
+    program = (
+        "import logging, time\nfrom rich.logging import RichHandler\nimport rich\n"
+        "logging.basicConfig(level='INFO', handlers=[RichHandler(console=rich.get_console())])\n"
+        "from curitorch.stages.live_line import live_line\n"
+        "from curitorch.stages.progress import Progress\n"
+        "p = Progress()\n"
+        "with live_line('digits', None) as line:\n"
+        "    for step in range(1, 4):\n"
+        "        p.update({'event': 'step', 'time': float(step), 'step': step, 'epoch': 0})\n"
+        "        line.show(p); time.sleep(0.4)\n"
+        "    logging.info('a log line')\n"
+        "print('after')\n"
+    )
+    master, slave = pty.openpty()
+    environment = {**os.environ, "TERM": "xterm", "COLUMNS": "80"}
+    process = subprocess.Popen(
+        [sys.executable, "-c", program], stdout=slave, stderr=slave, env=environment
+    )
+    os.close(slave)
+    output = b""
+    while True:
+        try:
+            chunk = os.read(master, 4096)
+        except OSError:  # the other end is closed
+            break
+        if not chunk:
+            break
+        output += chunk
+    os.close(master)
+    assert process.wait() == 0
+    text = output.decode()
+    assert "digits: step 1" in text
+    assert "digits: step 3" in text
+    assert "\x1b[2K" in text  # erased and drawn again, not a line each
+    assert "a log line" in text
+    assert text.rstrip().endswith("after")
