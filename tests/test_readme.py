@@ -1,0 +1,132 @@
+"""README and docs, done: their files are written, their commands and code run, in their order."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from curitorch.cachers import TrainingRun
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+BLOCK = re.compile(r"(?:^`(?P<file>[^`\n]+)`\n)?^```(?P<kind>\w+)\n(?P<text>.*?)^```$", re.M | re.S)
+DOCUMENTS = [
+    REPOSITORY / name for name in ("README.md", "docs/trainers.md", "docs/run-directory.md")
+]
+    REPOSITORY / name for name in ("README.md", "docs/trainers.md", "docs/run-directory.md")
+]
+
+
+def follow(document: Path, folder: Path) -> str:
+    """Do what `document` says in `folder` and return all output.
+
+    A block below a file's name is written there; bash and python without one are run.
+    """
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+    environment = {**os.environ, "PATH": path, "OMP_NUM_THREADS": "1"}
+    output = ""
+    for block in BLOCK.finditer(document.read_text()):
+        if block["file"] is not None:
+            target = folder / block["file"]
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.write_text(block["text"])
+        elif block["kind"] in ("bash", "python"):
+            start = ["bash", "-ec"] if block["kind"] == "bash" else [sys.executable, "-c"]
+            done = subprocess.run(
+                [*start, block["text"]],
+                cwd=folder,
+                env=environment,
+                capture_output=True,
+                text=True,
+                check=False,
+            )
+            output += done.stdout + done.stderr
+            assert done.returncode == 0, output
+    return output
+
+
+@pytest.fixture(scope="module")
+def followed(tmp_path_factory) -> tuple[Path, str]:
+    """Return the project that the README makes and its output; the docs go on in there."""
+    folder = tmp_path_factory.mktemp("readme") / "a project"
+    folder.mkdir()
+    return folder, follow(DOCUMENTS[0], folder)
+
+
+def test_the_first_experiment_trains_and_says_where_the_model_is(followed):
+    folder, output = followed
+    model = folder / re.search(r"^The model: (.+)$", output, re.MULTILINE)[1]
+    run = TrainingRun(model.parent)
+    assert run.is_complete
+    assert run.manifest.epoch == 20
+    assert [attempt.world_size for attempt in run.attempts()] == [2]
+    assert [checkpoint.epoch for checkpoint in run.checkpoints()] == [10, 15, 20]
+    report = (folder / "reports/_latest/index.html").read_text()
+    assert "data:image/png;base64," in report
+
+
+def test_the_trainer_of_ten_lines_and_the_one_by_hand_leave_complete_runs(followed):
+    folder, _ = followed
+    own, by_hand = TrainingRun(folder / "runs/own"), TrainingRun(folder / "runs/by_hand")
+    assert own.manifest.epoch == 5
+    assert by_hand.manifest.epoch == 20
+    assert own.checkpoints()[-1].world_size == 1
+    assert by_hand.checkpoints()[-1].world_size == 2
+    record = json.loads((folder / "runs/own/model_metadata.json").read_text())
+    assert (record["extra"]["type"], record["extra"]["arguments"]) == ("Net", {"width": 16})
+
+
+def test_the_same_training_by_hand_and_by_a_stage_is_the_same(followed):
+    import torch
+
+    folder, _ = followed
+    [staged] = folder.glob("data/cache/*_run/model.ckpt")
+    weights = [
+        torch.load(path, weights_only=True)["state_dict"]
+        for path in (staged, folder / "runs/by_hand/model.ckpt")
+    ]
+    assert weights[0].keys() == weights[1].keys()
+    assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
+
+
+def test_the_notebooks_lines_give_the_class_the_loss_and_a_checkpoint(followed):
+    _, output = followed
+    name, loss, path = output.strip().splitlines()[-1].split()
+    assert name == "Net"
+    assert float(loss) < 0.1
+    assert Path(path).name == "step-00000160.ckpt"
+
+
+def test_the_stage_body_of_ones_own_trains_with_its_own_options(followed):
+    folder, _ = followed
+    follow(DOCUMENTS[1], folder)
+    [run] = folder.glob("data/cache/wide_*_run")
+    record = json.loads((run / "model_metadata.json").read_text())
+    assert record["extra"]["arguments"] == {"width": 32}
+
+
+def test_a_run_is_read_as_the_docs_say(followed):
+    folder, _ = followed
+    output = follow(DOCUMENTS[2], folder)
+    assert output.startswith("True 160 ['complete']\n")
+    assert "step-00000160.ckpt" in output
+    assert "--run_dir runs/by_hand" in output
+
+
+def test_every_file_of_a_run_is_in_its_description(followed):
+    folder, _ = followed
+    [run] = folder.glob("data/cache/sine_*_run")
+    described = re.sub(r"\d+", "0", DOCUMENTS[2].read_text())
+    for path in run.rglob("*"):
+        if path.is_file() and path.parent.name != "report":
+            assert re.sub(r"\d+", "0", path.name) in described
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+def test_links_lead_somewhere(document):
+    for target in re.findall(r"\]\(([^)#]+)\)", document.read_text()):
+        if not target.startswith("https://"):
+            assert (document.parent / target).exists(), target
