@@ -16,8 +16,6 @@ BLOCK = re.compile(r"(?:^`(?P<file>[^`\n]+)`\n)?^```(?P<kind>\w+)\n(?P<text>.*?)
 DOCUMENTS = [
     REPOSITORY / name for name in ("README.md", "docs/trainers.md", "docs/run-directory.md")
 ]
-    REPOSITORY / name for name in ("README.md", "docs/trainers.md", "docs/run-directory.md")
-]
 
 
 def follow(document: Path, folder: Path) -> str:
