@@ -71,8 +71,11 @@ class TrainerProcesses:
         deadline = time.monotonic() + grace_seconds
         while self._launcher.poll() is None and time.monotonic() < deadline:
             time.sleep(0.05)
+        # The launcher is our child: whoever else waits for it takes its exit code from us.
+        self._launcher.kill()
+        exit_code = self._launcher.wait()
         kill(survivors(self.run))
-        return self._launcher.wait()
+        return exit_code
 
 
 def survivors(run: Path) -> list[psutil.Process]:

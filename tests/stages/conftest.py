@@ -5,10 +5,17 @@ import os
 import subprocess
 import sys
 import textwrap
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+
+from curitorch.external.journal import read_journal
+from curitorch.external.rundir import TrainingRun
+from curitorch.stages.processes import survivors
+
+SLOW_STEPS = 60
 
 TOY = {
     "toy/__init__.py": "",
@@ -160,10 +167,46 @@ class Project:
         found = sorted((run / "attempts").glob("*.json"), key=lambda path: int(path.stem))
         return [json.loads(path.read_text()) for path in found]
 
+    def wait_for_step(self, step: int, timeout: float = 60) -> Path:
+        """Wait until a journal has `step`; returns its run directory."""
+        deadline = time.monotonic() + timeout
+        while time.monotonic() < deadline:
+            for path in self.runs():
+                events = read_journal(path / "journal.jsonl")
+                if any(e["event"] == "step" and e["step"] >= step for e in events):
+                    return path
+            time.sleep(0.05)
+        raise AssertionError(f"step {step} was not reached")
+
+    def wait_until_gone(self, path: Path, seconds: float = 30) -> None:
+        """Wait until no process of a run is left."""
+        deadline = time.monotonic() + seconds
+        while survivors(path):
+            assert time.monotonic() < deadline, [p.cmdline() for p in survivors(path)]
+            time.sleep(0.1)
+
+    def finish(self, path: Path, steps: int = SLOW_STEPS) -> TrainingRun:
+        """Run the same command again: complete, nothing missing, nothing there twice."""
+        result = self.run()
+        assert result.returncode == 0, result.stdout + result.stderr
+        run = TrainingRun(path)
+        assert run.is_complete
+        assert [e["step"] for e in run.events() if e["event"] == "step"] == [*range(1, steps + 1)]
+        assert run.metrics()["train_loss"].notna().sum() == steps
+        return run
+
 
 @pytest.fixture
 def project(tmp_path) -> Project:
     project = Project(tmp_path / "a user's project")
     project.write(TOY)
     project.write({"curifactory_config.json": json.dumps(CONFIG)})
+    return project
+
+
+@pytest.fixture
+def slow_project(project) -> Project:
+    """Two processes, a tenth of a second per step."""
+    project.change("params/one.py", 'accelerator="cpu"', 'accelerator="cpu", processes_per_node=2')
+    project.change("params/one.py", "epochs=3,", 'epochs=12, model_args={"sleep": 0.1},')
     return project

@@ -1,0 +1,99 @@
+"""Broken on purpose: a disk that is really full, torn artifacts, everything signalled at once."""
+
+import os
+import signal
+import subprocess
+import sys
+
+import pytest
+
+from curitorch.external.rundir import TrainingRun
+from curitorch.external.schema import UnreadableFile
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    if os.geteuid() != 0 or not sys.platform.startswith("linux"):
+        pytest.skip("needs root on Linux to mount a small tmpfs")
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=400k", "tmpfs", str(disk)],
+        capture_output=True,
+        check=False,
+    )
+    if mounted.returncode:
+        pytest.skip(f"cannot mount a tmpfs here: {mounted.stderr.decode().strip()}")
+    yield disk
+    subprocess.run(["umount", "-l", str(disk)], check=True)
+
+
+def test_a_full_disk_is_named_and_the_run_goes_on_when_there_is_room(project, small_disk):
+    (project.path / "data").symlink_to(small_disk)
+    project.change("params/one.py", "epochs=3", "epochs=30")
+    filler = small_disk / "filler"
+    filler.write_bytes(b"x" * 320_000)
+    result = project.run("--no-report")
+    assert result.returncode != 0
+    assert "No space left on device" in result.stdout + result.stderr
+    filler.unlink()
+    result = project.run("--no-report")
+    assert result.returncode == 0, result.stdout
+    [path] = project.runs()
+    run = TrainingRun(path)
+    assert [e["step"] for e in run.events() if e["event"] == "step"] == list(range(1, 151))
+
+
+def test_a_torn_artifact_is_never_taken_for_cached(project):
+    assert project.run().returncode == 0
+    [path] = project.runs()
+    model, manifest = path / "model.ckpt", path / "manifest.json"
+    whole = {file: file.read_bytes() for file in (model, manifest)}
+    for file in whole:
+        for torn in (whole[file][:-3], b""):
+            file.unlink()
+            file.write_bytes(torn)
+            run = TrainingRun(path)
+            assert not run.is_complete
+            if file == model:
+                with pytest.raises(UnreadableFile, match="torn or altered"):
+                    run.model()
+            attempts = len(project.attempts(path))
+            result = project.run("--no-report")
+            assert result.returncode == 0, result.stdout
+            assert len(project.attempts(path)) == attempts + 1  # from its last checkpoint
+            assert TrainingRun(path).is_complete
+
+
+def test_sigterm_to_a_parallel_experiment_ends_its_children_and_their_trainers(slow_project):
+    slow_project.change("params/one.py", "return [", "sets = [")
+    with (slow_project.path / "params/one.py").open("a") as file:
+        file.write(
+            "    import copy, dataclasses\n    other = copy.deepcopy(sets[0])\n"
+            "    other.name = 'two'\n"
+            "    other.trainer = dataclasses.replace(other.trainer, seed=5)\n"
+            "    return [*sets, other]\n"
+        )
+    experiment = slow_project.start("--parallel", "2")
+    slow_project.wait_for_step(5)
+    experiment.send_signal(signal.SIGTERM)
+    experiment.communicate(timeout=60)
+    assert experiment.returncode == -signal.SIGTERM
+    for path in slow_project.runs():
+        slow_project.wait_until_gone(path)
+    assert subprocess.run(["pgrep", "-f", "curitorch.stages.run"], check=False).returncode == 1
+
+
+def test_a_second_ctrl_c_does_not_wait(slow_project):
+    slow_project.change(
+        "toy/model.py", "time.sleep(self.sleep)", "time.sleep(30 * (batch_idx > 2))"
+    )
+    experiment = slow_project.start()
+    path = slow_project.wait_for_step(3)
+    experiment.send_signal(signal.SIGINT)
+    with pytest.raises(subprocess.TimeoutExpired):
+        experiment.communicate(timeout=2)
+    experiment.send_signal(signal.SIGINT)
+    output, _ = experiment.communicate(timeout=15)
+    assert experiment.returncode == 130, output
+    slow_project.wait_until_gone(path, seconds=1)
