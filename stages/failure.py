@@ -61,7 +61,11 @@ def diagnose(run: Path, attempt: Attempt, *, exit_code: int) -> TrainerFailed:
     """Return the error for a failed attempt, from what its ranks and its launcher left."""
     layout = Layout(run)
     reports = read_reports(layout.logs(attempt.number))
-    verdict = _first_failure(layout, attempt, reports)
+    if exit_code < 0:
+        launcher_log = layout.launcher_log(attempt.number)
+        verdict = _Verdict(None, attempt.host, _death(exit_code), launcher_log)
+    else:
+        verdict = _first_failure(layout, attempt, reports)
     tail = log_tail(verdict.log)
     who = "the launcher" if verdict.rank is None else f"rank {verdict.rank} on {verdict.host}"
     lines = [

@@ -4,7 +4,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -66,15 +65,17 @@ class TrainerProcesses:
         for pid in targets:
             _signal(pid, signal.SIGTERM)
 
-    def end(self, grace_seconds: float = 0.0) -> int:
-        """Wait up to `grace_seconds` for all to end, kill what is left, return the exit code."""
-        deadline = time.monotonic() + grace_seconds
-        while self._launcher.poll() is None and time.monotonic() < deadline:
-            time.sleep(0.05)
+    def end(self, *, grace_seconds: float) -> int:
+        """See to it that no process is left, and return the launcher's exit code.
+
+        A launcher that still runs is killed with its ranks, at once. Ranks that outlived their
+        launcher, which somebody killed, get `grace_seconds` to save.
+        """
+        runs = self._launcher.poll() is None
         # The launcher is our child: whoever else waits for it takes its exit code from us.
         self._launcher.kill()
         exit_code = self._launcher.wait()
-        kill(survivors(self.run))
+        end_leftovers(self.run, grace_seconds=0.0 if runs else grace_seconds)
         return exit_code
 
 
@@ -94,7 +95,7 @@ def survivors(run: Path) -> list[psutil.Process]:
 def end_leftovers(run: Path, *, grace_seconds: float) -> int:
     """End the processes that a killed launcher left behind; returns how many there were.
 
-    They have been asked to stop by its death: they get `grace_seconds` to finish saving.
+    They are asked to stop, as its death did already, and get `grace_seconds` to save.
     """
     left = survivors(run)
     for process in left:

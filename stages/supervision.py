@@ -63,7 +63,8 @@ def complete(
             end_attempt(run.path, attempt, exit_code=0, outcome="complete")
             report_training(record, run)
             return
-        if progress.stop_reason is not None or interruption.number is not None:
+        stopped = progress.stop_reason is not None and exit_code > 0  # else the launcher was killed
+        if stopped or interruption.number is not None:
             end_attempt(run.path, attempt, exit_code=exit_code, outcome="stopped")
             report_training(record, run)
             logging.warning("Stopped at step %d. The same command goes on.", progress.step)
@@ -122,7 +123,7 @@ def _follow(
                     break
                 time.sleep(POLL_SECONDS)
     finally:
-        exit_code = processes.end()
+        exit_code = processes.end(grace_seconds=launch.grace_seconds)
     for event in tail.read():
         progress.update(event)
     return exit_code, progress

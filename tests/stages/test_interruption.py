@@ -68,6 +68,9 @@ def test_kill_9_leaves_no_process_and_the_same_command_goes_on(slow_project, tar
         processes_of(path)[target].kill()
         output, _ = experiment.communicate(timeout=40)
         assert experiment.returncode == 1, output
+        who = "the launcher" if target == "torchrun" else target
+        assert f"{who} on" in output or f"{who} failed first with SIGKILL" in output, output
+        assert "SIGKILL" in output
         assert survivors(path) == []
     assert not TrainingRun(path).is_complete
     slow_project.finish(path)
