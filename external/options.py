@@ -19,7 +19,8 @@ import click
 from ..params.checkpoint import CheckpointParams
 from ..params.commandline import from_options, options_for
 from .import_object import ObjectNotFound
-from .job import TrainerJob, open_job
+from .job import TrainerJob
+from .open_job import open_job
 from .refused import Refused
 from .run_lock import RunLocked
 from .schema import UnreadableFile

@@ -10,8 +10,8 @@ from pathlib import Path
 
 from ..external.atomic import remove_leftovers
 from ..external.attempt import Attempt, end_attempt, start_attempt
+from ..external.completion import complete_run
 from ..external.environment import for_trainers
-from ..external.job import complete_run
 from ..external.journal import JournalTail
 from ..external.layout import Layout
 from ..external.rank_report import read_reports

@@ -7,8 +7,8 @@ import torch
 from lightning.pytorch import Callback, LightningModule, seed_everything
 from torch.utils.data import DataLoader, TensorDataset
 
-from curitorch.external.job import open_job
 from curitorch.external.journal import merged, read_journal
+from curitorch.external.open_job import open_job
 from curitorch.params import CheckpointParams
 
 SAMPLES, BATCH, EPOCHS = 22, 4, 3  # 6 steps per epoch, the last one with 2 samples

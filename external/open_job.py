@@ -1,0 +1,115 @@
+"""Opening the job of a trainer process: lock, attempt, journal and resume point; and its end."""
+
+import contextlib
+import platform
+import sys
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+from ..params.checkpoint import CheckpointParams
+from .attempt import Attempt, end_attempt, start_attempt
+from .completion import complete_run
+from .environment import launched, ranks
+from .job import TrainerJob
+from .journal import Journal
+from .layout import Layout
+from .manifest import is_complete
+from .refused import Refused
+from .resume import resume_point
+from .run_lock import RunLock
+from .stop import EXIT_CODES, TrainingStopped
+
+
+@contextlib.contextmanager
+def open_job(
+    *,
+    run_dir: Path | None,
+    dataset_path: Path | None = None,
+    model_path: Path | None = None,
+    checkpoint_dir: Path | None = None,
+    resume: str = "auto",
+    trusted: bool = False,
+    policy: CheckpointParams | None = None,
+) -> Iterator[TrainerJob | None]:
+    """Open the job of this process: lock, attempt, journal and resume point.
+
+    Yields None when the run is already complete. Under a stage, which holds the lock and
+    completes the run, only the journal is opened. A stop request ends the process with 128 plus
+    the signal's number.
+
+    Raises:
+        Refused: No run directory, or `resume` does not fit what is there.
+        RunLocked: Somebody else trains in this run directory.
+    """
+    layout = Layout(_run_directory(run_dir, model_path))
+    place, launch = ranks(), launched()
+    job = TrainerJob(
+        layout=layout,
+        dataset_path=dataset_path,
+        model_path=model_path or layout.model,
+        checkpoint_dir=checkpoint_dir or layout.checkpoints,
+        policy=policy or CheckpointParams(),
+        resume=None,
+        trusted=trusted,
+        ranks=place,
+        managed=launch is not None,
+        attempt=launch.attempt if launch is not None else 0,
+    )
+    job.stop.listen()
+    with contextlib.ExitStack() as stack:
+        if launch is None and place.rank == 0:
+            stack.enter_context(RunLock(layout.run))
+        if launch is None and is_complete(layout.run):
+            if place.rank == 0:
+                print(f"'{layout.run}' is complete: nothing to train.", file=sys.stderr)  # noqa: T201
+            yield None
+            return
+        job = replace(job, resume=resume_point(job.checkpoint_dir, resume))
+        attempt: Attempt | None = None
+        if place.rank == 0:
+            if launch is None:
+                attempt = start_attempt(
+                    layout.run, sys.orig_argv, world_size=place.world_size, nodes=place.nodes
+                )
+                job = replace(job, attempt=attempt.number)
+            job = replace(job, journal=stack.enter_context(Journal(layout.journal)))
+            _announce(job)
+        try:
+            yield job
+        except TrainingStopped as stopped:
+            if attempt is not None:
+                end_attempt(
+                    layout.run, attempt, exit_code=EXIT_CODES[stopped.reason], outcome="stopped"
+                )
+            if place.rank == 0:
+                print(f"{stopped} The same command goes on from there.", file=sys.stderr)  # noqa: T201
+            sys.exit(EXIT_CODES[stopped.reason])
+        except BaseException:
+            if attempt is not None:
+                end_attempt(layout.run, attempt, exit_code=1, outcome="failed")
+            raise
+        if attempt is not None:
+            end_attempt(layout.run, attempt, exit_code=0, outcome="complete")
+            complete_run(layout.run)
+
+
+def _run_directory(run_dir: Path | None, model_path: Path | None) -> Path:
+    if run_dir is not None:
+        return run_dir
+    if model_path is not None:
+        return model_path.with_suffix(".run")
+    raise Refused(
+        "There is no directory to train in. Give --run_dir DIRECTORY (or --model_path FILE, "
+        "which trains in FILE's name with '.run')."
+    )
+
+
+def _announce(job: TrainerJob) -> None:
+    if job.journal is not None:
+        job.journal.attempt(
+            job.attempt,
+            resume_step=job.resume.step if job.resume is not None else 0,
+            world_size=job.ranks.world_size,
+            host=platform.node(),
+        )
