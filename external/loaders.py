@@ -126,6 +126,8 @@ def _train_loader(
             stacklevel=2,
         )
         return loader
+    # Lightning says so of every loader without a state; this one begins where the run stopped.
+    warnings.filterwarnings("ignore", "You're resuming from a checkpoint that ended before")
     return _rebuilt(
         loader,
         GlobalBatchSampler(
