@@ -2,7 +2,6 @@
 
 import inspect
 import json
-import logging
 import os
 import shlex
 import subprocess
@@ -15,6 +14,7 @@ from ..external.rundir import TrainingRun
 from ..params import TrainerParams
 from ..params.commandline import to_arguments
 from ..params.curifactory_api import JsonReporter, Record, stage, submodule
+from .announcement import announce
 from .failure import log_tail
 from .supervision import python_path
 from .training import path_of
@@ -56,9 +56,9 @@ def evaluate_run(
         *to_arguments(settings),
     ]
     if record.manager.dry or record.manager.dry_cache:
-        logging.info("Dry: not launched: %s", shlex.join(command))
+        announce("Dry, not launched", command)
         return {}
-    logging.info("Evaluating: %s", shlex.join(command))
+    announce("Evaluating", command)
     metrics_path.parent.mkdir(exist_ok=True)
     metrics_path.unlink(missing_ok=True)
     log = run.path / "logs" / f"{on}.log"
@@ -78,7 +78,7 @@ def evaluate_run(
             f"It alone:\n  {shlex.join(command)}"
         )
     metrics: dict[str, float] = json.loads(metrics_path.read_text(encoding="utf-8"))
-    record.report(JsonReporter(metrics, name=f"{run.path.name[-60:]}_{on}", group="evaluation"))
+    record.report(JsonReporter(metrics, name=on, group="evaluation"))
     return metrics
 
 

@@ -18,8 +18,6 @@ from .failure import TrainerFailed, log_tail
 if TYPE_CHECKING:
     import pandas as pd
 
-GROUP = "training"
-
 _PLACE = re.compile(r"^(train|training|val|valid|validation|test)[_/]|[_/](step|epoch)$")
 
 
@@ -46,7 +44,7 @@ def report_training(
     with whole_file(folder / "checkpoints.csv") as temporary:
         checkpoints.to_csv(temporary, index=False)
     parts.append("<h4>Checkpoints</h4>" + checkpoints.to_html(index=False, border=0))
-    record.report(HTMLReporter(parts, name=run.path.name[-80:], group=GROUP))
+    record.report(HTMLReporter(parts, name="run", group="training"))
 
 
 def curves(metrics: "pd.DataFrame") -> dict[str, bytes]:
@@ -107,8 +105,8 @@ def _summary(run: TrainingRun) -> str:
     state = "complete" if run.is_complete else "not complete"
     processes = attempts[-1].world_size if attempts else 0
     return (
-        f"<p>{html.escape(str(run.path))}: {state}, {len(attempts)} attempts, "
-        f"{processes} processes, {seconds:.1f} s.</p>"
+        f"<p>{html.escape(str(run.path))}: {state}, attempts: {len(attempts)}, "
+        f"processes: {processes}, {seconds:.1f} s.</p>"
         f"<p>Command: <code>{html.escape(run.command or '')}</code></p>"
     )
 

@@ -2,7 +2,6 @@
 
 import logging
 import os
-import shlex
 import sys
 import time
 from collections.abc import Sequence
@@ -18,6 +17,7 @@ from ..external.rank_report import read_reports
 from ..external.rundir import TrainingRun
 from ..params import LaunchParams
 from ..params.curifactory_api import Record
+from .announcement import announce
 from .failure import TrainerFailed, TrainerStopped, diagnose
 from .interruption import Interruption
 from .live_line import live_line
@@ -52,7 +52,7 @@ def complete(
         attempt = start_attempt(
             run.path, list(command), world_size=launch.processes_per_node, nodes=launch.nodes
         )
-        logging.info("Launching: %s", shlex.join(command))
+        announce("Launching", command)
         exit_code, progress = _follow(record, run, attempt, launch, interruption)
         if exit_code == 0:
             try:

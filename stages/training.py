@@ -2,7 +2,6 @@
 
 import logging
 import os
-import shlex
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ from ..external.rundir import TrainingRun
 from ..params import CheckpointParams, LaunchParams, TrainerParams
 from ..params.commandline import to_arguments
 from ..params.curifactory_api import Lazy, Record
+from .announcement import announce
 from .command import option_words, program_words, torchrun_command
 from .interruption import Interruption
 from .overwriting import empty, is_to_be_overwritten
@@ -79,7 +79,7 @@ def run_training(
     ]
     command = torchrun_command(program, launch)
     if record.manager.dry or record.manager.dry_cache:
-        logging.info("Dry: not launched: %s", shlex.join(command))
+        announce("Dry, not launched", command)
         return handle
     interruption = Interruption()
     with RunLock(handle.path, wait_seconds=launch.lock_wait_seconds, on_wait=logging.info):

@@ -131,3 +131,21 @@ def test_on_a_terminal_one_line_is_redrawn_and_a_log_goes_above_it():
     assert "\x1b[2K" in text  # erased and drawn again, not a line each
     assert "a log line" in text
     assert text.rstrip().endswith("after")
+
+
+def test_a_command_on_a_terminal_can_be_pasted(caplog):
+    from rich.logging import RichHandler
+
+    from curitorch.stages.announcement import announce
+
+    output = io.StringIO()
+    handler = RichHandler(console=Console(file=output, width=60))
+    root = logging.getLogger()
+    root.addHandler(handler)
+    try:
+        with caplog.at_level(logging.INFO):
+            announce("Launching", ["python", "-m", "x", "--note=[bold]a b", "y" * 100])
+    finally:
+        root.removeHandler(handler)
+    assert f"python -m x '--note=[bold]a b' {'y' * 100}\n" in output.getvalue()
+    assert caplog.messages == [f"Launching: python -m x '--note=[bold]a b' {'y' * 100}"]

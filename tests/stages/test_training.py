@@ -96,7 +96,7 @@ def test_dry_launches_nothing_and_map_and_paths_list_the_outputs(project):
         assert project.runs() == []
     assert "_train_run" in result.stdout
     assert "_train_run_metadata.json" in result.stdout
-    assert "Dry: not launched" in project.run("--dry").stdout
+    assert "Dry, not launched" in project.run("--dry").stdout
 
 
 def test_store_full_archives_the_whole_run_uncached_and_cached(project):
