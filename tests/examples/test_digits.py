@@ -56,7 +56,7 @@ def test_a_second_run_trains_nothing_and_imports_no_torch(digits_project, tmp_pa
     again = project.run("digits", "-p", "quick", witnesses=tmp_path / "second")
     assert again.returncode == 0, again.output
     assert "Launching:" not in again.output
-    assert "Evaluating: " not in again.output
+    assert "Evaluating:" not in again.output
     [process] = again.processes
     assert "curifactory" in process["modules"]
     heavy = {"torch", "lightning", "pytorch_lightning", "sklearn"}

@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from curitorch.params import CheckpointParams, TrainerParams
-from curitorch.params.canonical import canonical
 from hypothesis import given
 from hypothesis import strategies as st
+
+from curitorch.params import CheckpointParams, TrainerParams
+from curitorch.params.canonical import canonical
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,5 @@
 import pytest
+
 from curitorch.params import CheckpointParams
 
 IMPOSSIBLE = [

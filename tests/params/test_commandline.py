@@ -9,10 +9,11 @@ from typing import Any
 import click
 import pytest
 from click.testing import CliRunner
-from curitorch.params import CheckpointParams, LaunchParams, TrainerParams
-from curitorch.params.commandline import from_options, options_for, to_arguments
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
+from curitorch.params import CheckpointParams, LaunchParams, TrainerParams
+from curitorch.params.commandline import from_options, options_for, to_arguments
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@ import sys
 
 import curifactory
 from curifactory import caching, reporting, staging
+
 from curitorch.params import curifactory_api
 
 

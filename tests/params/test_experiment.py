@@ -13,6 +13,7 @@ from typing import Any
 import curifactory as cf
 import pytest
 from curifactory import hashing
+
 from curitorch.params import CheckpointParams, LaunchParams, TrainerParams, TrainingParams
 
 

@@ -2,8 +2,9 @@ import pkgutil
 import subprocess
 import sys
 
-import curitorch.params
 import pytest
+
+import curitorch.params
 
 NEED_CURIFACTORY = {"curifactory_api", "experiment"}
 

@@ -1,6 +1,7 @@
 import dataclasses
 
 import pytest
+
 from curitorch.params import TrainerParams
 
 IMPOSSIBLE = [

@@ -1,6 +1,7 @@
 from pathlib import Path
 
 import pytest
+
 from curitorch.params.words import from_word, metavar, to_word
 
 HOSTILE = ["", " ", "none", "None", "'", '"', '"none"', "$HOME", "`id`", "--x", "-1", "a\nb", "é☃",
