@@ -45,7 +45,9 @@ def live_line(name: str, curifactory_bars: Any) -> LiveLine:
         return BarLine(name, curifactory_bars)
     if not logging.getLogger().isEnabledFor(logging.INFO):
         return QuietLine()
-    if console.is_terminal or console.is_jupyter:
+    if console.is_jupyter:
+        return NotebookLine(name)
+    if console.is_terminal:
         return TerminalLine(name)
     return PlainLines(name)
 
@@ -88,7 +90,7 @@ class PlainLines(QuietLine):
 
 
 class TerminalLine(QuietLine):
-    """One line that is redrawn in place, below curifactory's log, and in a notebook's cell."""
+    """One line that is redrawn in place, below curifactory's log."""
 
     def __init__(self, name: str) -> None:
         self._name = name
@@ -110,6 +112,29 @@ class TerminalLine(QuietLine):
         """Redraw the line."""
         text = f"{self._name}: {progress.describe(time.time())}"
         self._live.update(Text(text, no_wrap=True, overflow="ellipsis"))
+
+
+class NotebookLine(QuietLine):
+    """One output of a notebook's cell, updated in place; unlike rich it needs no ipywidgets."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self._shown = ""
+        self._handle: Any = None
+
+    def show(self, progress: Progress) -> None:
+        """Update the output, if it says something new."""
+        text = f"{self._name}: {progress.describe(time.time())}"
+        if text == self._shown:
+            return
+        self._shown = text
+        content = {"text/plain": text}
+        if self._handle is None:
+            from IPython.display import display
+
+            self._handle = display(content, raw=True, display_id=True)  # type: ignore[no-untyped-call]
+        else:
+            self._handle.update(content, raw=True)
 
 
 class BarLine(QuietLine):

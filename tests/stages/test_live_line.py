@@ -149,3 +149,24 @@ def test_a_command_on_a_terminal_can_be_pasted(caplog):
         root.removeHandler(handler)
     assert f"python -m x '--note=[bold]a b' {'y' * 100}\n" in output.getvalue()
     assert caplog.messages == [f"Launching: python -m x '--note=[bold]a b' {'y' * 100}"]
+
+
+def test_in_a_notebook_one_output_is_updated(tmp_path):
+    import nbformat
+    from nbclient import NotebookClient
+
+    code = (
+        "import logging, time\n"
+        "logging.getLogger().setLevel(logging.INFO)\n"
+        "from curitorch.stages.live_line import live_line\n"
+        "from curitorch.stages.progress import Progress\n"
+        "p = Progress()\n"
+        "with live_line('digits', None) as line:\n"
+        "    for step in range(1, 6):\n"
+        "        p.update({'event': 'step', 'time': float(step), 'step': step, 'epoch': 0})\n"
+        "        line.show(p)\n"
+    )
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(code)])
+    NotebookClient(notebook, resources={"metadata": {"path": str(tmp_path)}}).execute()
+    [output] = notebook.cells[0].outputs
+    assert output.data["text/plain"] == "digits: step 5 · 1 steps/s"
