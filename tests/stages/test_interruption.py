@@ -87,6 +87,7 @@ def test_everything_killed_at_once_leaves_no_process_and_goes_on(slow_project):
 
 
 def test_two_experiments_at_once_train_once(slow_project):
+    slow_project.change("params/one.py", "epochs=40", "epochs=10")
     first = slow_project.start()
     path = slow_project.wait_for_step(5)
     second = slow_project.start()

@@ -13,6 +13,7 @@ def weights(run):
 
 def test_a_run_goes_on_with_another_number_of_processes(slow_project):
     two = ("processes_per_node=2", "processes_per_node=1")
+    slow_project.change("params/one.py", "epochs=40", "epochs=12")
     experiment = slow_project.start()
     path = slow_project.wait_for_step(12)
     experiment.send_signal(signal.SIGTERM)
@@ -20,7 +21,7 @@ def test_a_run_goes_on_with_another_number_of_processes(slow_project):
     stopped = TrainingRun(path).newest_checkpoint()
     assert stopped.world_size == 2
     slow_project.change("params/one.py", *two)
-    run = slow_project.finish(path)
+    run = slow_project.finish(path, steps=60)
     assert [a["world_size"] for a in slow_project.attempts(path)] == [2, 1]
     assert run.checkpoints()[-1].samples == 12 * 40
     after_two_then_one = weights(run)

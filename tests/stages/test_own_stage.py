@@ -2,11 +2,11 @@
 
 import os
 import signal
-import subprocess
 
 import pytest
 
 from curitorch.external.rundir import TrainingRun
+from curitorch.stages.processes import survivors
 
 SCRIPT = """
     import argparse, os, pathlib, time
@@ -88,7 +88,7 @@ def test_a_script_that_knows_no_signals_ends_with_the_experiment(own):
     experiment.send_signal(signal.SIGTERM)
     experiment.communicate(timeout=30)
     assert experiment.returncode == -signal.SIGTERM
-    assert subprocess.run(["pgrep", "-f", "script.py --run_dir"], check=False).returncode == 1
+    assert survivors(own.runs()[0]) == []
 
 
 def test_ranks_in_the_environment_do_not_reach_the_trainers(own, monkeypatch):
