@@ -6,7 +6,6 @@ import platform
 import time
 from collections.abc import Callable
 from pathlib import Path
-from types import TracebackType
 from typing import Self
 
 from filelock import FileLock, Timeout
@@ -70,12 +69,7 @@ class RunLock:
         self._holder.write_text(json.dumps(record), encoding="utf-8")
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *exception: object) -> None:
         self._holder.unlink(missing_ok=True)
         self._lock.release()
 

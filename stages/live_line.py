@@ -5,7 +5,6 @@ With curifactory's `--progress` it becomes a task among its bars; under `--quiet
 
 import logging
 import time
-from types import TracebackType
 from typing import Any, Protocol, Self
 
 import rich
@@ -22,12 +21,7 @@ class LiveLine(Protocol):
 
     def __enter__(self) -> Self: ...
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None: ...
+    def __exit__(self, *exception: object) -> None: ...
 
     def show(self, progress: Progress) -> None:
         """Show `progress`; called several times a second, whether it changed or not."""
@@ -58,12 +52,7 @@ class QuietLine:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *exception: object) -> None:
         return None
 
     def show(self, progress: Progress) -> None:
@@ -100,12 +89,7 @@ class TerminalLine(QuietLine):
         self._live.start()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *exception: object) -> None:
         self._live.stop()
 
     def show(self, progress: Progress) -> None:
@@ -148,12 +132,7 @@ class BarLine(QuietLine):
         self._task = self._bars.add_task(self._name, total=None, name="", hash_big="", hash_cut="")
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *exception: object) -> None:
         self._bars.remove_task(self._task)
 
     def show(self, progress: Progress) -> None:
