@@ -28,7 +28,7 @@ def make_data(
     """
     from lightning.pytorch import LightningDataModule
 
-    from .loaders import LoaderData
+    from .data_modules import LoaderData
 
     arguments: dict[str, Any] = dict(params.data_args)
     accepted = inspect.signature(function).parameters

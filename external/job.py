@@ -116,7 +116,7 @@ class TrainerJob:
             Refused: The checkpoint cannot be opened without more trust.
             TrainingStopped: The job was asked to stop; call it again to go on.
         """
-        data_module = self._data_module(data, trainer, batch_size=batch_size, seed=seed)
+        data_module = self._data_module(data, model, trainer, batch_size=batch_size, seed=seed)
         try:
             trainer.fit(
                 model,
@@ -138,15 +138,23 @@ class TrainerJob:
             )
 
     def _data_module(
-        self, data: object, trainer: "Trainer", *, batch_size: int | None, seed: int
-    ) -> "LightningDataModule | None":
+        self,
+        data: object,
+        model: "LightningModule",
+        trainer: "Trainer",
+        *,
+        batch_size: int | None,
+        seed: int,
+    ) -> "LightningDataModule":
         from lightning.pytorch import LightningDataModule
 
-        from .loaders import LoaderData, put_in_order
+        from .data_modules import LoaderData, ModelData
+        from .loaders import put_in_order
 
         if data is None:
-            return None
-        module = data if isinstance(data, LightningDataModule) else LoaderData(data)
+            module: LightningDataModule = ModelData(model)
+        else:
+            module = data if isinstance(data, LightningDataModule) else LoaderData(data)
         per_load = None if batch_size is None else batch_size // trainer.accumulate_grad_batches
         put_in_order(module, trainer, batch_size=per_load, seed=seed)
         return module

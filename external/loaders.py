@@ -19,10 +19,8 @@ from torch.utils.data import (
     SequentialSampler,
 )
 
-from .refused import Refused
+from .data_modules import EVALUATION_LOADERS
 from .sampling import GlobalBatchSampler, UnevenBatch
-
-_EVALUATION = ("val_dataloader", "test_dataloader", "predict_dataloader")
 
 _KEPT = (
     *("num_workers", "collate_fn", "pin_memory", "timeout", "worker_init_fn"),
@@ -30,40 +28,6 @@ _KEPT = (
     *("pin_memory_device", "in_order"),
 )
 """What a rebuilt loader takes over from the user's."""
-
-
-class LoaderData(LightningDataModule):
-    """A data module around what a user's function returned.
-
-    Args:
-        loaders: A train loader, or a tuple (train, validation), or a mapping with the keys
-            `train`, `val`, `test`.
-
-    Raises:
-        Refused: `loaders` is none of these.
-    """
-
-    def __init__(self, loaders: object) -> None:
-        super().__init__()
-        if isinstance(loaders, tuple | list) and 1 <= len(loaders) <= 3:
-            loaders = dict(zip(("train", "val", "test"), loaders, strict=False))
-        elif isinstance(loaders, DataLoader):
-            loaders = {"train": loaders}
-        if not isinstance(loaders, dict) or "train" not in loaders:
-            raise Refused(
-                f"The data function returned a {type(loaders).__name__}. Expected a DataLoader, "
-                "a tuple (train, validation[, test]), or a dict with 'train' and 'val'."
-            )
-        self._loaders = cast(dict[str, Any], loaders)
-        # Lightning asks for a loader when its method is overridden: define what there is.
-        if "val" in loaders:
-            self.val_dataloader = lambda: self._loaders["val"]  # type: ignore[method-assign]
-        if "test" in loaders:
-            self.test_dataloader = lambda: self._loaders["test"]  # type: ignore[method-assign]
-
-    def train_dataloader(self) -> Any:
-        """Return the train loader."""
-        return self._loaders["train"]
 
 
 def put_in_order(
@@ -92,7 +56,7 @@ def put_in_order(
         return _train_loader(own_train(), trainer, batch_size, seed, position)
 
     data.train_dataloader = train_dataloader  # type: ignore[method-assign]
-    for name in _EVALUATION:
+    for name in EVALUATION_LOADERS:
         own = getattr(data, name)
         if getattr(own, "__func__", own) is getattr(LightningDataModule, name):
             continue  # not defined by the user

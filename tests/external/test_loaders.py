@@ -1,8 +1,9 @@
+from itertools import chain
 from types import SimpleNamespace
 
 import pytest
 import torch
-from lightning.pytorch import LightningDataModule
+from lightning.pytorch import LightningDataModule, LightningModule
 from torch.utils.data import (
     DataLoader,
     DistributedSampler,
@@ -12,7 +13,8 @@ from torch.utils.data import (
     WeightedRandomSampler,
 )
 
-from curitorch.external.loaders import LoaderData, put_in_order
+from curitorch.external.data_modules import LoaderData, ModelData
+from curitorch.external.loaders import put_in_order
 from curitorch.external.refused import Refused
 from curitorch.external.sampling import GlobalBatchSampler, UnevenBatch
 
@@ -111,3 +113,19 @@ def test_a_data_modules_own_hooks_and_missing_loaders_stay():
 def test_what_is_no_data_is_one_sentence():
     with pytest.raises(Refused, match="returned a int"):
         LoaderData(3)
+
+
+def test_a_models_own_loaders_are_divided_as_well():
+    class Net(LightningModule):
+        def train_dataloader(self):
+            return DataLoader(DATA, 4, shuffle=True)
+
+        def val_dataloader(self):
+            return DataLoader(DATA, 4)
+
+    parts = [ordered(ModelData(Net()), rank=rank, world_size=2) for rank in (0, 1)]
+    assert sorted(chain(*(samples(part.train_dataloader()) for part in parts))) == [*range(20)]
+    assert all(len(samples(part.val_dataloader())) == 10 for part in parts)
+    assert "test_dataloader" not in vars(parts[0])
+    with pytest.raises(Refused, match=r"has no train_dataloader\. Give --data"):
+        ModelData(LightningModule())
