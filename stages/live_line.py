@@ -60,20 +60,29 @@ class QuietLine:
 
 
 class PlainLines(QuietLine):
-    """Logs a line when an epoch begins and every 30 s: for files and pipes."""
+    """Logs a line when an epoch begins, every 30 s, and at the end: for files and pipes."""
 
     def __init__(self, name: str) -> None:
         self._name = name
         self._epoch = -1
         self._logged_at = -PLAIN_SECONDS
+        self._unlogged: Progress | None = None
+
+    def __exit__(self, *exception: object) -> None:
+        if self._unlogged is not None:
+            self._log(self._unlogged)
 
     def show(self, progress: Progress) -> None:
         """Log a line if one is due."""
-        now = time.monotonic()
         epoch = progress.epoch if progress.step else -1
-        if epoch == self._epoch and now - self._logged_at < PLAIN_SECONDS:
-            return
-        self._epoch, self._logged_at = epoch, now
+        if epoch != self._epoch or time.monotonic() - self._logged_at >= PLAIN_SECONDS:
+            self._epoch, self._logged_at = epoch, time.monotonic()
+            self._log(progress)
+        else:
+            self._unlogged = progress
+
+    def _log(self, progress: Progress) -> None:
+        self._unlogged = None
         # The root logger: curifactory disables every logger that exists when it starts.
         logging.info("%s: %s", self._name, progress.describe(time.time()))
 

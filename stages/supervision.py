@@ -2,6 +2,7 @@
 
 import logging
 import os
+import site
 import sys
 import time
 from collections.abc import Sequence
@@ -122,18 +123,28 @@ def _follow(
                     )
                     break
                 time.sleep(POLL_SECONDS)
+            for event in tail.read():
+                progress.update(event)
+            line.show(progress)
     finally:
         exit_code = processes.end(grace_seconds=launch.grace_seconds)
-    for event in tail.read():
+    for event in tail.read():  # of ranks that outlived their launcher
         progress.update(event)
     return exit_code, progress
 
 
 def python_path() -> str:
     """Return where the trainers find what this process finds: its own folders, in its order."""
-    installed = (sys.prefix, sys.base_prefix, sys.exec_prefix)
-    own = [p for p in sys.path if p and Path(p).is_dir() and not p.startswith(installed)]
-    return os.pathsep.join(dict.fromkeys([str(Path.cwd()), *(str(Path(p).resolve()) for p in own)]))
+    installed = [Path(p).resolve() for p in {sys.prefix, sys.base_prefix, sys.exec_prefix}]
+    library = {Path(p).resolve() for p in site.getsitepackages()}
+    own = []
+    for entry in (Path(p).resolve() for p in sys.path if p):
+        in_library = any(entry.is_relative_to(p) for p in library) or any(
+            entry.is_relative_to(p / "lib") for p in installed
+        )
+        if entry.exists() and not in_library:
+            own.append(str(entry))
+    return os.pathsep.join(dict.fromkeys([str(Path.cwd()), *own]))
 
 
 def _is_usage_error(run: Path, attempt: Attempt) -> bool:

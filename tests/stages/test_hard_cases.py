@@ -12,6 +12,9 @@ from curitorch.external.rundir import TrainingRun
 from curitorch.external.schema import UnreadableFile
 
 
+pytestmark = pytest.mark.slow
+
+
 @pytest.fixture
 def small_disk(tmp_path):
     if os.geteuid() != 0 or not sys.platform.startswith("linux"):

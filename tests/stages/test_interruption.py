@@ -40,7 +40,10 @@ def test_a_signal_to_the_experiment_saves_stops_and_is_passed_on(slow_project, n
     assert resumed["resume_step"] == stop["step"]
 
 
-@pytest.mark.parametrize("target", ["torchrun", "rank 0", "rank 1"])
+SLOW = pytest.mark.slow  # the same path as its neighbour, from another end
+
+
+@pytest.mark.parametrize("target", ["torchrun", pytest.param("rank 0", marks=SLOW), "rank 1"])
 def test_sigterm_to_torchrun_or_one_rank_saves_and_stops_all_ranks(slow_project, target):
     experiment = slow_project.start()
     path = slow_project.wait_for_step(12)
@@ -56,7 +59,9 @@ def test_sigterm_to_torchrun_or_one_rank_saves_and_stops_all_ranks(slow_project,
     slow_project.finish(path)
 
 
-@pytest.mark.parametrize("target", ["experiment", "torchrun", "rank 0", "rank 1"])
+@pytest.mark.parametrize(
+    "target", ["experiment", "torchrun", "rank 0", pytest.param("rank 1", marks=SLOW)]
+)
 def test_kill_9_leaves_no_process_and_the_same_command_goes_on(slow_project, target):
     experiment = slow_project.start()
     path = slow_project.wait_for_step(12)

@@ -57,14 +57,17 @@ def test_other_events_are_understood_or_let_be(event, name, value):
     assert getattr(progress([*EVENTS, event]), name) == value
 
 
-def test_plain_lines_come_once_per_epoch(caplog):
+def test_plain_lines_come_once_per_epoch_and_at_the_end(caplog):
     with caplog.at_level(logging.INFO), PlainLines("digits") as line:
         for _ in range(5):
             line.show(progress())
-        line.show(progress([*EVENTS, {"event": "step", "time": 40.0, "step": 51, "epoch": 2}]))
-    assert [record.message.split(" · ")[0] for record in caplog.records] == [
-        "digits: epoch 2/4",
-        "digits: epoch 3/4",
+        for step in (51, 52):
+            event = {"event": "step", "time": 40.0, "step": step, "epoch": 2}
+            line.show(progress([*EVENTS, event]))
+    assert [record.message.split(" · ")[:2] for record in caplog.records] == [
+        ["digits: epoch 2/4", "step 40/100"],
+        ["digits: epoch 3/4", "step 51/100"],
+        ["digits: epoch 3/4", "step 52/100"],  # the end
     ]
 
 

@@ -28,7 +28,7 @@ def test_an_experiment_trains_in_processes_of_their_own_and_once_only(project):
     assert run.checkpoints()[-1].samples == 120
 
     # The live line, without a terminal, is plain lines; the command can be pasted.
-    assert "one: epoch 1/3 · step" in first.stdout
+    assert "one: epoch 3/3 · step 15/15" in first.stdout
     assert run.command in first.stdout
     words = shlex.split(run.command)
     assert words[1:3] == ["-m", "torch.distributed.run"]
