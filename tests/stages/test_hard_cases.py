@@ -11,7 +11,6 @@ import pytest
 from curitorch.external.rundir import TrainingRun
 from curitorch.external.schema import UnreadableFile
 
-
 pytestmark = pytest.mark.slow
 
 
