@@ -66,16 +66,21 @@ def commit_checkpoint(
     world_size: int,
     metrics: dict[str, float],
     model: dict[str, Any],
+    size: int | None = None,
+    digest: str | None = None,
 ) -> Checkpoint:
-    """Write the sidecar of the whole, durable file `path`: from then on the checkpoint exists."""
+    """Write the sidecar of the whole, durable file `path`: from then on the checkpoint exists.
+
+    `size` and `digest` are known to who wrote the file; without them it is read.
+    """
     checkpoint = Checkpoint(
         path=path,
         step=step,
         epoch=epoch,
         samples=samples,
         world_size=world_size,
-        bytes=path.stat().st_size,
-        checksum=checksum(path),
+        bytes=path.stat().st_size if size is None else size,
+        checksum=checksum(path) if digest is None else digest,
         metrics=metrics,
         model=model,
     )

@@ -1,0 +1,138 @@
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+from curitorch.external.atomic import TEMPORARY_PREFIX, checksum
+from curitorch.external.stores.background import BackgroundWriter
+
+
+@pytest.fixture
+def writer():
+    writer = BackgroundWriter()
+    yield writer
+    writer.close()
+
+
+def test_what_was_staged_is_what_was_there_at_the_save(tmp_path, writer):
+    tensor = torch.zeros(500_000)
+    done = []
+    writer.save({"x": tensor}, tmp_path / "a.pt", then=done.append)
+    tensor += 1  # training goes on
+    writer.wait()
+    assert torch.load(tmp_path / "a.pt")["x"].sum() == 0
+    [written] = done
+    assert written.path == tmp_path / "a.pt"
+    assert written.bytes == (tmp_path / "a.pt").stat().st_size
+    assert written.checksum == checksum(tmp_path / "a.pt")
+    assert os.listdir(tmp_path) == ["a.pt"]
+
+
+def test_a_thousand_saves_while_every_step_changes_every_tensor_are_one_step_each(tmp_path, writer):
+    state = [torch.full((1000,), -1.0) for _ in range(20)]
+    for step in range(1000):
+        for tensor in state:
+            tensor.fill_(step)
+        writer.save(state, tmp_path / f"{step % 50}.pt")
+        if step % 50 == 49:
+            writer.wait()
+            for past in range(step - 49, step + 1):
+                saved = torch.load(tmp_path / f"{past % 50}.pt")
+                assert {float(value) for tensor in saved for value in tensor.unique()} == {past}
+
+
+def test_smaller_and_larger_states_use_the_same_memory_and_leave_no_traces(tmp_path, writer):
+    for size in (100_000, 10, 3_000_000, 1000):
+        writer.save({"x": torch.full((size,), float(size))}, tmp_path / "x.pt")
+        writer.wait()
+        assert torch.load(tmp_path / "x.pt")["x"].tolist() == [size] * size
+
+
+def test_an_error_in_the_background_is_raised_once_and_the_old_file_stays(tmp_path, writer):
+    (tmp_path / "x.pt").write_bytes(b"old")
+    writer.save([1], tmp_path / "nowhere" / "x.pt")
+    with pytest.raises(FileNotFoundError, match=r"Saving '.*nowhere/x\.pt' failed"):
+        writer.wait()
+    writer.wait()
+    writer.save([1], tmp_path / "x.pt")
+    writer.wait()
+    assert torch.load(tmp_path / "x.pt") == [1]
+
+
+def test_a_killed_writer_process_is_an_error_and_the_next_save_starts_another(tmp_path, writer):
+    writer.save([1], tmp_path / "a.pt")
+    writer.wait()
+    assert writer._process is not None
+    os.kill(writer._process.pid, signal.SIGKILL)
+    writer._process.wait()
+    with pytest.raises(OSError, match="ended with -9"):
+        writer.save([2], tmp_path / "b.pt")
+        writer.wait()
+    writer.save([3], tmp_path / "c.pt")
+    writer.wait()
+    assert torch.load(tmp_path / "c.pt") == [3]
+
+
+TRAINER = """
+import os, signal, sys, torch
+from pathlib import Path
+from curitorch.external.stores.background import BackgroundWriter
+writer = BackgroundWriter()
+state = [torch.zeros(1_000_000) for _ in range(4)]
+folder = Path(sys.argv[1])
+print("ready", flush=True)
+step = 0
+while True:
+    step += 1
+    for tensor in state:
+        tensor.fill_(step)
+    writer.save({"step": step, "state": state}, folder / f"{step:06d}.pt")
+    if step == 3:
+        print("saving", flush=True)
+"""
+
+
+def killed_while_saving(folder: Path, delay: float) -> int:
+    """Kill a trainer in the middle of its saves; returns how many whole files there are."""
+    trainer = subprocess.Popen(
+        [sys.executable, "-c", TRAINER, str(folder)], stdout=subprocess.PIPE, text=True
+    )
+    assert trainer.stdout.readline() == "ready\n"
+    assert trainer.stdout.readline() == "saving\n"
+    time.sleep(delay)
+    trainer.kill()
+    trainer.wait()
+    trainer.stdout.close()
+    deadline = time.monotonic() + 30
+    while list(folder.glob(f"{TEMPORARY_PREFIX}*")):  # the writer ends what it was given
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    files = sorted(folder.glob("*.pt"))
+    for path in files:
+        content = torch.load(path)
+        assert int(path.stem) == content["step"]
+        assert all(bool((tensor == content["step"]).all()) for tensor in content["state"])
+    assert [int(path.stem) for path in files] == list(range(1, len(files) + 1))
+    return len(files)
+
+
+def test_kill_9_of_the_trainer_loses_at_most_the_save_under_way_and_tears_nothing(tmp_path):
+    for moment in range(5):
+        folder = tmp_path / str(moment)
+        folder.mkdir()
+        assert killed_while_saving(folder, delay=moment * 0.013) >= 2
+
+
+@pytest.mark.slow
+def test_kill_9_of_the_trainer_at_a_hundred_moments(tmp_path):
+    for moment in range(100):
+        folder = tmp_path / str(moment)
+        folder.mkdir()
+        assert killed_while_saving(folder, delay=moment * 0.0017) >= 2
+        for path in folder.iterdir():
+            path.unlink()

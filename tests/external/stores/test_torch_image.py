@@ -1,0 +1,114 @@
+import zipfile
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from curitorch.external.stores.torch_image import ALIGNMENT, lay_out
+
+
+def written(obj, path):
+    image = lay_out(obj)
+    buffer = bytearray(image.size)
+    image.copy_into(buffer)
+    path.write_bytes(buffer)
+    return image
+
+
+def same(a, b):
+    """Compare nested values; torch's own comparison does not take text."""
+    if isinstance(a, torch.Tensor):
+        return a.dtype == b.dtype and a.shape == b.shape and torch.equal(a, b)
+    if isinstance(a, dict):
+        return list(a) == list(b) and all(same(a[key], b[key]) for key in a)
+    if isinstance(a, list | tuple):
+        return type(a) is type(b) and len(a) == len(b) and all(map(same, a, b))
+    return type(a) is type(b) and a == b
+
+
+def state():
+    model = torch.nn.Linear(7, 5)
+    optimizer = torch.optim.AdamW(model.parameters())
+    model(torch.ones(2, 7)).sum().backward()
+    optimizer.step()
+    shared = torch.arange(10.0)
+    return {
+        "state_dict": model.state_dict(),
+        "optimizer_states": [optimizer.state_dict()],
+        "shared": [shared, shared[2:5], shared.view(2, 5).t()],
+        "types": [torch.tensor([1, 2], dtype=t) for t in (torch.bfloat16, torch.int8, torch.bool)],
+        "empty": torch.empty(0),
+        "scalar": torch.tensor(3.5),
+        "plain": {"epoch": 3, "name": "ä", "none": None, "tuple": (1, 2.5)},
+        "parameter": torch.nn.Parameter(torch.ones(3)),
+        "generator": torch.get_rng_state(),
+    }
+
+
+@pytest.mark.parametrize("options", [{}, {"mmap": True}, {"weights_only": False}])
+def test_torch_load_opens_what_was_laid_out_as_what_it_saved_itself(tmp_path, options):
+    obj = state()
+    written(obj, tmp_path / "ours.pt")
+    torch.save(obj, tmp_path / "theirs.pt")
+    ours = torch.load(tmp_path / "ours.pt", **options)
+    theirs = torch.load(tmp_path / "theirs.pt", **options)
+    assert same(ours, theirs)
+    assert ours["shared"][0].data_ptr() + 8 == ours["shared"][1].data_ptr()  # still one storage
+
+
+def test_shared_memory_is_stored_once_and_storages_are_aligned(tmp_path):
+    big = torch.zeros(1_000_000)
+    image = written([big, big[10:], big.clone()], tmp_path / "x.pt")
+    assert 8_000_000 < image.size < 8_010_000
+    storages = [p for p in image.pieces if not isinstance(p.data, bytes)]
+    assert [p.offset % ALIGNMENT for p in storages] == [0, 0]
+
+
+def test_the_archive_is_a_zip_file_with_the_names_that_torch_uses(tmp_path):
+    obj = state()
+    written(obj, tmp_path / "ours.pt")
+    torch.save(obj, tmp_path / "theirs.pt")
+    ours, theirs = (zipfile.ZipFile(tmp_path / f"{n}.pt").namelist() for n in ("ours", "theirs"))
+    left_out = {".data/serialization_id"}  # only a name for torch's own telemetry
+    expected = {name.split("/", 1)[1] for name in theirs} - left_out
+    assert {name.split("/", 1)[1] for name in ours} == expected
+
+
+def test_pieces_do_not_overlap_and_padding_is_the_rest():
+    image = lay_out(state())
+    runs = sorted([(p.offset, p.size) for p in image.pieces] + list(image.padding()))
+    position = 0
+    for offset, size in runs:
+        assert offset == position
+        position += size
+    assert position == image.size
+
+
+def test_what_cannot_be_saved_is_refused_as_torch_refuses_it():
+    storage = torch.zeros(4)
+    with pytest.raises(RuntimeError, match="view the same data as different types"):
+        lay_out([storage, storage.view(torch.int32)])
+    with pytest.raises((AttributeError, TypeError, Exception), match="pickle"):
+        lay_out(lambda: None)
+
+
+@settings(max_examples=30, deadline=None)
+@given(
+    st.recursive(
+        st.one_of(
+            st.integers(),
+            st.text(),
+            st.floats(allow_nan=False),
+            st.binary(max_size=5),
+            st.lists(st.integers(0, 4), max_size=3).map(lambda shape: torch.ones(shape)),
+        ),
+        lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(), inner, max_size=4),
+        max_leaves=12,
+    )
+)
+def test_any_plain_structure_goes_round(tmp_path_factory, obj):
+    path = tmp_path_factory.mktemp("x") / "x.pt"
+    written(obj, path)
+    loaded = torch.load(path, weights_only=False)
+    assert same(loaded, obj)
