@@ -17,6 +17,8 @@ from .manifest import check_file
 from .schema import UnreadableFile, read_record
 
 SCHEMA = 1
+DETAILS_KEY = "curitorch_checkpoint"
+"""Where a checkpoint file says what its sidecar is to say: epoch, samples, world_size, metrics."""
 
 
 @dataclass(frozen=True)

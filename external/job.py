@@ -65,10 +65,12 @@ class TrainerJob:
             options: Of `lightning.Trainer`.
         """
         from lightning.pytorch import Trainer
+        from lightning.pytorch.plugins import CheckpointIO
 
-        from .checkpoint_io import WholeCheckpointIO
         from .journal_logger import JournalLogger
         from .periodic_checkpoint import PeriodicCheckpoint
+        from .stores.async_io import AsyncCheckpointIO
+        from .stores.verified_io import VerifiedCheckpointIO
 
         logger = JournalLogger(self.journal)
         checkpoint = PeriodicCheckpoint(
@@ -78,11 +80,16 @@ class TrainerJob:
             stop=self.stop,
             arguments=None if arguments is None else dict(arguments),
         )
+        plugins = _listed(options.pop("plugins", None))
+        if not any(isinstance(plugin, CheckpointIO) for plugin in plugins):
+            plugins.append(
+                AsyncCheckpointIO() if self.policy.asynchronous else VerifiedCheckpointIO()
+            )
         more_loggers = options.pop("logger", None) or []
         ours: dict[str, Any] = {
             "callbacks": [*_listed(options.pop("callbacks", None)), logger, checkpoint],
             "logger": [logger, *_listed(more_loggers)],
-            "plugins": [WholeCheckpointIO(), *_listed(options.pop("plugins", None))],
+            "plugins": plugins,
             "devices": self.ranks.local_world_size,
             "num_nodes": self.ranks.nodes,
             "default_root_dir": self.layout.run,

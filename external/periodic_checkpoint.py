@@ -14,14 +14,18 @@ import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 
 from ..params.checkpoint import CheckpointParams
-from .atomic import remove_leftovers, whole_file
-from .checkpoint import checkpoint_path, commit_checkpoint, list_checkpoints, prune
+from .atomic import remove_leftovers
+from .checkpoint import DETAILS_KEY, checkpoint_path, prune, read_checkpoint, sidecar_path
 from .journal import Journal
 from .loaders import train_sampler
+from .loop_position import position, rest
 from .model_record import CHECKPOINT_KEY, describe_model
 from .stop import StopRequest, TrainingStopped
+from .stores.async_io import AsyncCheckpointIO
+from .stores.verified_io import SIDECAR_KEYS, VerifiedCheckpointIO, commit
 
-_STOP, _SAVE, _REASONS = 0, 1, (None, "SIGTERM", "SIGINT")
+_STOP, _SAVE, _FAILED = 0, 1, 2
+_REASONS = (None, "SIGTERM", "SIGINT")
 
 
 class PeriodicCheckpoint(Callback):
@@ -57,8 +61,8 @@ class PeriodicCheckpoint(Callback):
         self._saved_at = 0.0
         self._boundary_step = 0
         self._ended = False
-
-    # -- the boundaries between two steps -------------------------------------------------
+        self._unannounced: list[Path] = []
+        self._described: dict[str, Any] = {}
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Take the signals before Lightning does: its SIGTERM handler waits for other ranks."""
@@ -100,21 +104,38 @@ class PeriodicCheckpoint(Callback):
         self._ended = True
         if trainer.global_step != self._saved_step:
             self._save(trainer)
+        if trainer.is_global_zero:
+            self._attend(trainer, wait=True)
 
     def _boundary(self, trainer: Trainer, *, epoch_ended: bool) -> None:
         """Save if the policy or a stop request says so; all ranks decide the same."""
         self._boundary_step = step = trainer.global_step
-        wishes = torch.zeros(2, dtype=torch.int64)
+        failure = self._background_failure(trainer)
+        wishes = torch.zeros(3, dtype=torch.int64)
+        wishes[_FAILED] = int(failure is not None)
         wishes[_STOP] = _REASONS.index(self.stop.reason)
         wishes[_SAVE] = int(self._is_due(step, trainer.current_epoch, epoch_ended))
         wishes = _maximum(trainer, wishes)
+        if wishes[_FAILED]:
+            raise failure or OSError("Rank 0 could not write a checkpoint; its log says why.")
         reason = _REASONS[int(wishes[_STOP])]
         if wishes[_SAVE] or (reason is not None and self.policy.at_exit):
             self._save(trainer)
         if reason is not None:
+            if trainer.is_global_zero:
+                self._attend(trainer, wait=True)
             if self._journal is not None:
                 self._journal.write("stop", step=step, reason=reason)
             raise TrainingStopped(step, reason, saved=self._saved_step == step)
+
+    def _background_failure(self, trainer: Trainer) -> OSError | None:
+        if not trainer.is_global_zero:
+            return None
+        try:
+            self._attend(trainer, wait=False)
+        except OSError as error:
+            return error
+        return None
 
     def _is_due(self, step: int, epoch: int, epoch_ended: bool) -> bool:
         policy = self.policy
@@ -124,73 +145,75 @@ class PeriodicCheckpoint(Callback):
             or (policy.every_n_seconds and self._clock() - self._saved_at >= policy.every_n_seconds)
         )
 
-    # -- saving ---------------------------------------------------------------------------
-
     def _save(self, trainer: Trainer) -> None:
-        """Save one checkpoint; every rank calls it, rank 0 writes.
+        """Save one checkpoint; every rank calls it, rank 0 writes, perhaps in the background.
 
         Raises:
             OSError: It could not be written; the checkpoints before it are as they were.
         """
         step = trainer.global_step
         path = checkpoint_path(self.directory, step)
+        if self._journal is not None:
+            self._journal.fsync()  # what led to this step is as durable as the step
         self._saving = True
         try:
-            if not trainer.is_global_zero:
-                trainer.save_checkpoint(path, weights_only=False)
-            else:
-                with whole_file(path) as temporary:
-                    trainer.save_checkpoint(temporary, weights_only=False)
-                self._commit(trainer, path, step)
+            trainer.save_checkpoint(path, weights_only=False)
         finally:
             self._saving = False
         self._saved_step, self._saved_at = step, self._clock()
+        if trainer.is_global_zero:
+            plugin = trainer.strategy.checkpoint_io
+            if not isinstance(plugin, VerifiedCheckpointIO | AsyncCheckpointIO):
+                commit(self._described, path)  # a plugin of the user's writes no sidecar
+            self._unannounced.append(path)
+            self._announce_durable()
 
-    def _commit(self, trainer: Trainer, path: Path, step: int) -> None:
-        epoch, batches = self._position(trainer)
-        sampler = train_sampler(trainer)
-        if self._journal is not None:
-            self._journal.fsync()  # what led to this step is as durable as the step
-        checkpoint = commit_checkpoint(
-            path,
-            step=step,
-            epoch=epoch,
-            samples=None if sampler is None else sampler.samples_before(epoch, batches),
-            world_size=trainer.world_size,
-            metrics={name: float(value) for name, value in trainer.callback_metrics.items()},
-            model=self._describe(trainer),
-        )
-        if self._journal is not None:
-            self._journal.write("checkpoint", step=step, epoch=epoch, bytes=checkpoint.bytes)
-        if len(list_checkpoints(self.directory)) > self.policy.keep:
+    def _attend(self, trainer: Trainer, *, wait: bool) -> None:
+        """See what the background has written; rank 0 only.
+
+        Raises:
+            OSError: It could not write something.
+        """
+        plugin = trainer.strategy.checkpoint_io
+        if isinstance(plugin, AsyncCheckpointIO):
+            if wait:
+                plugin.wait()
+            else:
+                plugin.poll()
+        self._announce_durable()
+
+    def _announce_durable(self) -> None:
+        """Write to the journal which checkpoints exist now, and prune the old ones."""
+        while self._unannounced and sidecar_path(self._unannounced[0]).exists():
+            saved = read_checkpoint(self._unannounced.pop(0))
+            if self._journal is not None:
+                self._journal.write(
+                    "checkpoint", step=saved.step, epoch=saved.epoch, bytes=saved.bytes
+                )
             prune(self.directory, keep=self.policy.keep)
 
     def on_save_checkpoint(
         self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
     ) -> None:
         """Add what reloads the model; write the loops as whole epochs and batches."""
-        checkpoint[CHECKPOINT_KEY] = self._describe(trainer)
-        if self._saving:
-            _rest_loops(checkpoint["loops"]["fit_loop"], *self._position(trainer))
-
-    def _position(self, trainer: Trainer) -> tuple[int, int]:
-        """Return (whole epochs done, batches done of the epoch under way) at a boundary."""
-        epochs = trainer.fit_loop.epoch_progress.current.processed  # type: ignore[attr-defined]
-        batches = trainer.fit_loop.epoch_loop.batch_progress.current.completed
-        if batches >= trainer.num_training_batches:  # the epoch is over
-            return epochs, 0
-        if self._ended and batches:  # a limit of steps ended the last epoch early, and counted it
-            return epochs - 1, batches
-        return epochs, batches
-
-    def _describe(self, trainer: Trainer) -> dict[str, Any]:
-        return describe_model(
-            trainer.lightning_module,
+        checkpoint[CHECKPOINT_KEY] = describe_model(
+            pl_module,
             arguments=self._arguments,
             step=trainer.global_step,
             epoch=trainer.current_epoch,
             world_size=trainer.world_size,
         )
+        if self._saving:
+            epochs, batches = position(trainer, ended=self._ended)
+            sampler = train_sampler(trainer)
+            checkpoint[DETAILS_KEY] = {
+                "epoch": epochs,
+                "samples": None if sampler is None else sampler.samples_before(epochs, batches),
+                "world_size": trainer.world_size,
+                "metrics": {name: float(v) for name, v in trainer.callback_metrics.items()},
+            }
+            rest(checkpoint["loops"]["fit_loop"], epochs, batches)
+            self._described = {name: checkpoint[name] for name in SIDECAR_KEYS}
 
 
 def _maximum(trainer: Trainer, values: torch.Tensor) -> torch.Tensor:
@@ -200,21 +223,3 @@ def _maximum(trainer: Trainer, values: torch.Tensor) -> torch.Tensor:
     values = values.to(trainer.strategy.root_device)
     torch.distributed.all_reduce(values, op=torch.distributed.ReduceOp.MAX)
     return values.cpu()
-
-
-def _rest_loops(state: dict[str, Any], epochs: int, batches: int) -> None:
-    """Write Lightning's loop state as it is between two steps, in place.
-
-    `state` is the state of the fit loop at `epochs` whole epochs and `batches` of the next one.
-    Lightning counts an epoch or a batch as ready, started, processed and completed, and restarts
-    differently from each mixture; at rest all four are equal, but an epoch under way is started
-    (loops/progress.py and FitLoop.update_restart_stage of Lightning 2.6).
-    """
-    begun = epochs + 1 if batches else epochs
-    for counter in (state["epoch_progress"]["total"], state["epoch_progress"]["current"]):
-        counter.update(ready=begun, started=begun, processed=epochs, completed=epochs)
-    progress = state["epoch_loop.batch_progress"]
-    done = progress["total"]["completed"]
-    progress["total"].update(ready=done, started=done, processed=done)
-    progress["current"].update(ready=batches, started=batches, processed=batches, completed=batches)
-    progress["is_last_batch"] = False

@@ -34,6 +34,11 @@ class CheckpointParams:
         metadata={"help": "Save when the run is asked to stop (Ctrl-C, SIGTERM)."},
     )
 
+    asynchronous: bool = field(
+        default=False,
+        metadata={"help": "Go on training while a checkpoint is written, by a process of its own."},
+    )
+
     def __post_init__(self) -> None:
         """Refuse impossible values, each with one sentence."""
         check_integer("every_n_steps", self.every_n_steps, minimum=1, optional=True)
@@ -41,3 +46,4 @@ class CheckpointParams:
         check_integer("every_n_epochs", self.every_n_epochs, minimum=1, optional=True)
         check_integer("keep", self.keep, minimum=0)
         check_flag("at_exit", self.at_exit)
+        check_flag("asynchronous", self.asynchronous)

@@ -8,11 +8,8 @@ from lightning.fabric.plugins import CheckpointIO, TorchCheckpointIO
 from lightning.fabric.utilities.types import _PATH
 
 from ..checkpoint import sidecar_path
-from ..model_record import CHECKPOINT_KEY
 from .background import BackgroundWriter, Written
-from .verified_io import VerifiedCheckpointIO, commit, refuse_options
-
-SIDECAR_KEYS = ("global_step", "epoch", CHECKPOINT_KEY)
+from .verified_io import SIDECAR_KEYS, VerifiedCheckpointIO, commit, refuse_options
 
 
 class AsyncCheckpointIO(CheckpointIO):
@@ -41,7 +38,6 @@ class AsyncCheckpointIO(CheckpointIO):
                 "be written in the background. Use it without AsyncCheckpointIO."
             )
         self._writer: BackgroundWriter | None = None
-        self._is_saving = False
         self._doomed: list[_PATH] = []
 
     def save_checkpoint(
@@ -69,7 +65,6 @@ class AsyncCheckpointIO(CheckpointIO):
         self.wait()
         sidecar_path(target).unlink(missing_ok=True)  # of the file that was there
         self._writer.save(checkpoint, target, then=durable)
-        self._is_saving = True
 
     def load_checkpoint(
         self, path: _PATH, map_location: Any = None, weights_only: bool | None = None
@@ -84,10 +79,18 @@ class AsyncCheckpointIO(CheckpointIO):
 
     def remove_checkpoint(self, path: _PATH) -> None:
         """Remove a checkpoint once the save under way is durable; if that fails, `path` stays."""
-        if self._is_saving:
+        if self._writer is not None and self._writer.is_busy:
             self._doomed.append(path)
         else:
             self._base.remove_checkpoint(path)
+
+    def poll(self) -> None:
+        """Take note of what became durable meanwhile, without waiting.
+
+        Raises:
+            OSError: A save failed.
+        """
+        self._attend(block=False)
 
     def wait(self) -> None:
         """Wait until everything that was saved is durable, and what was removed is gone.
@@ -95,18 +98,22 @@ class AsyncCheckpointIO(CheckpointIO):
         Raises:
             OSError: A save failed.
         """
+        self._attend(block=True)
+
+    def _attend(self, *, block: bool) -> None:
         if self._writer is None:
             return
         try:
-            self._writer.wait()
+            if block:
+                self._writer.wait()
+            else:
+                self._writer.poll()
         except OSError:
-            if self._doomed:
-                stay = ", ".join(map(str, self._doomed))
-                warnings.warn(f"Not removed, as the save after failed: {stay}.", stacklevel=2)
+            doomed, self._doomed = self._doomed, []
+            if doomed:
+                stay = ", ".join(map(str, doomed))
+                warnings.warn(f"Not removed, as the save after failed: {stay}.", stacklevel=3)
             raise
-        finally:
-            self._doomed = []
-            self._is_saving = False
 
     def teardown(self) -> None:
         """Wait, and end the writer process; it starts again with the next save.

@@ -81,6 +81,11 @@ class BackgroundWriter:
         except OSError:
             self._writer_died()
 
+    @property
+    def is_busy(self) -> bool:
+        """Whether a save is under way, as far as `poll` and `wait` have seen."""
+        return bool(self._pending)
+
     def poll(self) -> None:
         """Take note of what is done, without waiting.
 

@@ -1,5 +1,6 @@
 """A Lightning CheckpointIO whose files appear whole, with a sidecar, and are checked when read."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -8,8 +9,11 @@ from lightning.fabric.plugins import TorchCheckpointIO
 from lightning.fabric.utilities.types import _PATH
 
 from ..atomic import whole_file
-from ..checkpoint import commit_checkpoint, read_checkpoint, sidecar_path
+from ..checkpoint import DETAILS_KEY, commit_checkpoint, read_checkpoint, sidecar_path
 from ..model_record import CHECKPOINT_KEY
+
+SIDECAR_KEYS = ("global_step", "epoch", CHECKPOINT_KEY, DETAILS_KEY)
+"""The entries of a checkpoint that its sidecar is made of; the last two may be missing."""
 
 
 class VerifiedCheckpointIO(TorchCheckpointIO):
@@ -72,17 +76,22 @@ def refuse_options(plugin: object, storage_options: object) -> None:
 
 
 def commit(
-    checkpoint: dict[str, Any], path: Path, *, size: int | None = None, digest: str | None = None
+    checkpoint: Mapping[str, Any], path: Path, *, size: int | None = None, digest: str | None = None
 ) -> None:
     """Write the sidecar of the whole file `path`, by what the checkpoint says of itself."""
+    distributed = torch.distributed.is_available() and torch.distributed.is_initialized()
+    details = {
+        "epoch": int(checkpoint.get("epoch", 0)),
+        "samples": None,
+        "world_size": torch.distributed.get_world_size() if distributed else 1,
+        "metrics": {},
+        **checkpoint.get(DETAILS_KEY, {}),
+    }
     commit_checkpoint(
         path,
         step=int(checkpoint.get("global_step", 0)),
-        epoch=int(checkpoint.get("epoch", 0)),
-        samples=None,
-        world_size=torch.distributed.get_world_size() if torch.distributed.is_initialized() else 1,
-        metrics={},
         model=dict(checkpoint.get(CHECKPOINT_KEY, {})),
         size=size,
         digest=digest,
+        **details,
     )

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 from lightning.pytorch import Callback, LightningModule, seed_everything
+from lightning.pytorch.plugins import TorchCheckpointIO
 from torch.utils.data import DataLoader, TensorDataset
 
 from curitorch.external.journal import merged, read_journal
@@ -95,6 +96,8 @@ CASES = {
     "validation by steps": {"val_check_interval": 4, "check_val_every_n_epoch": None},
     "accumulation": {"accumulate_grad_batches": 2},
     "plateau": {"scheduler": "plateau"},
+    "saved in the background": {"policy": CheckpointParams(keep=0, asynchronous=True)},
+    "a plugin of the user's": {"plugins": TorchCheckpointIO()},
     "a limit of steps within an epoch": {"max_epochs": -1, "max_steps": 15},
 }
 
