@@ -1,0 +1,14 @@
+"""All of the contract: what a store keeps, and what it survives."""
+
+from .damage import Damage
+from .keeping import Keeping
+from .kills import Kills
+from .leases import Leases
+
+
+class StoreContract(Keeping, Damage, Leases, Kills):
+    """Inherit from it under a name that begins with Test, and override the fixture `recipe`.
+
+    The rest of `StoreCase` is optional: what is not given is skipped, and the reason said.
+    The marker `slow` is put on the test with many kills: name it in your pytest settings.
+    """
