@@ -6,7 +6,7 @@ LightningDataModule give the same data set, workers and collation over a `Global
 """
 
 import warnings
-from collections.abc import Sized
+from collections.abc import Iterator, Sized
 from typing import Any, cast
 
 from lightning.pytorch import LightningDataModule, Trainer
@@ -20,6 +20,7 @@ from torch.utils.data import (
 )
 
 from .data_modules import EVALUATION_LOADERS
+from .randomness import SeededDataset, derive_seed, seed_generators
 from .sampling import GlobalBatchSampler, UnevenBatch
 
 _KEPT = (
@@ -28,6 +29,28 @@ _KEPT = (
     *("pin_memory_device", "in_order"),
 )
 """What a rebuilt loader takes over from the user's."""
+
+
+class SeededLoader(DataLoader[Any]):
+    """A DataLoader over a `GlobalBatchSampler` that seeds every training step before it begins.
+
+    What the step does with a batch (transfer hooks, dropout) thus depends on where it stands
+    alone, whoever loaded the batch and whatever ran before.
+    """
+
+    def __iter__(self) -> Any:
+        sampler = cast(GlobalBatchSampler, self.batch_sampler)
+        epoch, done = sampler.position()
+        # Made now, not at the first batch: workers begin to load ahead.
+        batches = super().__iter__()
+
+        def seeded() -> Iterator[Any]:
+            for number, batch in enumerate(batches, start=done):
+                place = (epoch, number, sampler.rank)
+                seed_generators(derive_seed(sampler.seed, "step", *place))
+                yield batch
+
+        return seeded()
 
 
 def put_in_order(
@@ -104,6 +127,7 @@ def _train_loader(
             seed=seed,
             position=position,
         ),
+        training=True,
     )
 
 
@@ -127,6 +151,7 @@ def _evaluation_loaders(loaders: Any, trainer: Trainer, batch_size: int | None) 
             seed=0,
             position=lambda: (0, 0),
         ),
+        training=False,
     )
 
 
@@ -157,6 +182,10 @@ def _divides_itself(loader: Any) -> bool:
     )
 
 
-def _rebuilt(loader: DataLoader[Any], sampler: GlobalBatchSampler) -> DataLoader[Any]:
+def _rebuilt(
+    loader: DataLoader[Any], sampler: GlobalBatchSampler, *, training: bool
+) -> DataLoader[Any]:
     kept = {name: getattr(loader, name) for name in _KEPT if hasattr(loader, name)}
+    if training:
+        return SeededLoader(SeededDataset(loader.dataset), batch_sampler=sampler, **kept)
     return DataLoader(loader.dataset, batch_sampler=sampler, **kept)

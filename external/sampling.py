@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 import torch
 from torch.utils.data import Sampler
 
+from .randomness import SeededBatch, derive_seed
 from .refused import Refused
 
 Position = Callable[[], tuple[int, int]]
@@ -81,7 +82,8 @@ class GlobalBatchSampler(Sampler[list[int]]):
         order = self._order(epoch)
         for batch in range(done, len(self)):
             start = batch * self.batch_size
-            yield order[start : start + self.batch_size][self.rank :: self.world_size]
+            indices = order[start : start + self.batch_size][self.rank :: self.world_size]
+            yield SeededBatch(indices, derive_seed(self.seed, "data", epoch, batch, self.rank))
 
     def samples_before(self, epoch: int, batches: int) -> int:
         """Return how many samples all ranks have seen after `epoch` epochs and `batches` more."""

@@ -1,0 +1,67 @@
+"""Randomness that a resume cannot lose: every step's is a function of seed, epoch, batch and rank.
+
+Before a training batch is loaded, and again before the step that it is for, the generators of
+Python, NumPy and torch are seeded from a hash of where the training stands. So no generator's
+state need be saved, it does not matter which worker process loads a batch, and validation or a
+killed attempt in between change nothing.
+"""
+
+import hashlib
+import random
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch.utils.data import Dataset
+
+
+class SeededBatch(list[int]):
+    """The indices of one rank's batch, with the seed that loading them begins with."""
+
+    def __init__(self, indices: Sequence[int], seed: int) -> None:
+        super().__init__(indices)
+        self.seed = seed
+
+
+class SeededDataset(Dataset[Any]):
+    """A user's data set that is loaded by `SeededBatch`es; everything else is the user's."""
+
+    def __init__(self, dataset: Any) -> None:
+        self.dataset = dataset
+
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+    def __getitem__(self, index: int) -> Any:
+        return self.dataset[index]
+
+    def __getitems__(self, batch: SeededBatch) -> Any:
+        """Load a whole batch, as torch's fetcher asks for it; collating comes right after."""
+        seed_generators(batch.seed)
+        load: Callable[[Sequence[int]], Any] | None = getattr(self.dataset, "__getitems__", None)
+        return load(batch) if load is not None else [self.dataset[index] for index in batch]
+
+    def __getattr__(self, name: str) -> Any:
+        if name == "dataset":  # while it is being unpickled
+            raise AttributeError(name)
+        return getattr(self.dataset, name)
+
+
+def derive_seed(seed: int, role: str, *position: int) -> int:
+    """Return a 63-bit seed for `role` at `position`; others for any other arguments."""
+    words = f"{seed}/{role}/{'/'.join(map(str, position))}"
+    return int.from_bytes(hashlib.blake2b(words.encode(), digest_size=8).digest()) >> 1
+
+
+def seed_generators(seed: int) -> None:
+    """Seed the global generators of Python, NumPy, torch and its GPUs; takes about 10 µs.
+
+    Not `torch.manual_seed`, which takes 0.2 ms as it looks for every kind of device.
+    """
+    random.seed(seed)
+    np.random.seed(seed & 0xFFFFFFFF)
+    torch.default_generator.manual_seed(seed)
+    if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
+        for generator in torch.cuda.default_generators:
+            generator.manual_seed(seed)
