@@ -30,9 +30,13 @@ class Draft:
     def __init__(self, root: Path) -> None:
         self.root = root
         self.folder = root / (PREFIX + secrets.token_hex(8))
-        self.folder.mkdir()
         self._lock = FileLock(self.folder / _LOCK, thread_local=False)
-        self._lock.acquire(timeout=0)
+        self.folder.mkdir()
+        try:
+            self._lock.acquire(timeout=0)
+        except BaseException:
+            self.discard()
+            raise
 
     def add(
         self, name: str, source: Path, *, move: bool = False, known: StoredFile | None = None

@@ -41,7 +41,7 @@ def sidecar_name(step: int) -> str:
 def step_of(name: str) -> int | None:
     """Return the step of the folder or sidecar `name`; None if it is called something else."""
     match = _STEP.fullmatch(name.removesuffix(".json"))
-    return int(match[1]) if match and len(match[1]) < 19 else None  # no step is beyond 64 bits
+    return int(match[1]) if match and len(match[1]) < 20 else None  # no step is beyond 63 bits
 
 
 def to_json(checkpoint: StoredCheckpoint) -> bytes:

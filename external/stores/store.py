@@ -209,8 +209,8 @@ def check_step(step: int) -> int:
     """Return `step` if it can be one.
 
     Raises:
-        ValueError: It is negative or no integer.
+        ValueError: It is negative, beyond 63 bits, or no integer.
     """
-    if not isinstance(step, int) or isinstance(step, bool) or step < 0:
+    if not isinstance(step, int) or isinstance(step, bool) or not 0 <= step < 2**63:
         raise ValueError(f"step {step!r} is not a number of steps. Use an integer of at least 0.")
     return step
