@@ -1,0 +1,125 @@
+"""Listening: a socket, at most so many connections on it, and an end that lets uploads finish."""
+
+import asyncio
+import contextlib
+import json
+import logging
+import ssl
+
+from aiohttp import web
+
+from ..wire import Kind
+from .application import Service
+
+LINGER_SECONDS = 2.0
+"""How long the rest of a refused body is read, so that the client sees the answer."""
+
+HANDSHAKE_SECONDS = 10.0
+
+_log = logging.getLogger("curitorch.stores.service")
+
+
+class Listener:
+    """Serves `service` on one address.
+
+    Args:
+        service: What answers.
+        host: Name or address to bind.
+        port: 0 for any that is free.
+        tls: For https; None for http.
+        most_connections: More are answered 503 and closed.
+        idle_seconds: After how long a connection is closed on which no whole request came, be it
+            that nothing came or that its header drips.
+    """
+
+    def __init__(
+        self,
+        service: Service,
+        *,
+        host: str,
+        port: int,
+        tls: ssl.SSLContext | None = None,
+        most_connections: int = 256,
+        idle_seconds: float = 15.0,
+    ) -> None:
+        self.service = service
+        self._host, self._port, self._tls = host, port, tls
+        self._most = most_connections
+        self._runner = web.AppRunner(
+            service.application(),
+            keepalive_timeout=idle_seconds,
+            lingering_time=LINGER_SECONDS,
+            auto_decompress=False,
+            access_log=None,
+            read_bufsize=1 << 20,
+            shutdown_timeout=1.0,
+        )
+        self._server: asyncio.Server | None = None
+
+    async def start(self) -> str:
+        """Listen; returns the address, e.g. `http://127.0.0.1:41234`.
+
+        Raises:
+            OSError: The address cannot be bound.
+        """
+        await self._runner.setup()
+        self.service.connections = lambda: len(self._open())
+        loop = asyncio.get_running_loop()
+        self._server = await loop.create_server(
+            self._protocol,
+            self._host,
+            self._port,
+            ssl=self._tls,
+            backlog=512,
+            ssl_handshake_timeout=None if self._tls is None else HANDSHAKE_SECONDS,
+        )
+        host, port = self._server.sockets[0].getsockname()[:2]
+        scheme = "https" if self._tls is not None else "http"
+        return f"{scheme}://{f'[{host}]' if ':' in host else host}:{port}"
+
+    async def stop(self, seconds: float) -> bool:
+        """Take no new connections, let what is under way finish, end the rest.
+
+        Returns:
+            Whether everything had finished after `seconds`.
+        """
+        assert self._server is not None
+        self._server.close()
+        finished = True
+        try:
+            async with asyncio.timeout(seconds):
+                await self.service.drained()
+        except TimeoutError:
+            finished = False
+            _log.warning("Uploads were still under way after %g s; clients can go on.", seconds)
+        with contextlib.suppress(asyncio.CancelledError):
+            await self._runner.cleanup()
+        return finished
+
+    def _open(self) -> list[web.RequestHandler]:
+        return self._runner.server.connections if self._runner.server is not None else []
+
+    def _protocol(self) -> asyncio.Protocol:
+        if len(self._open()) >= self._most:
+            self.service.metrics.add("turned_away_total")
+            return _TurnedAway(self._most)
+        assert self._runner.server is not None
+        return self._runner.server()
+
+
+class _TurnedAway(asyncio.Protocol):
+    """Answers whatever may be asked with 503, once."""
+
+    def __init__(self, most: int) -> None:
+        sentence = f"The service has {most} connections, its most. Try again in a while."
+        body = json.dumps({"error": sentence, "kind": Kind.BUSY.value}).encode()
+        self._answer = (
+            b"HTTP/1.1 503 Service Unavailable\r\nConnection: close\r\nRetry-After: 1\r\n"
+            b"Content-Type: application/json; charset=utf-8\r\n"
+            b"Content-Length: %d\r\n\r\n%s" % (len(body), body)
+        )
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        transport.write(self._answer)
+        transport.close()

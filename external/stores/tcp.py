@@ -1,0 +1,264 @@
+"""The client of the TCP store; the service is `python -m curitorch.external.stores.server`.
+
+    with TcpStore("digits", "node-a", 7070, token_file="/etc/curitorch/token") as store:
+        store.put(120, {"model.ckpt": path})
+
+What it needs is in the standard library. See `SpoolingStore` for putting without waiting.
+"""
+
+import builtins
+import errno
+import json
+import secrets
+import ssl
+import threading
+import time
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+from ..atomic import whole_file
+from ..schema import UnreadableFile
+from . import wire
+from .connection import Connection, CutShort, Patience, Reply
+from .landing import FileLanding
+from .sidecar import from_json, to_json
+from .store import (
+    CheckpointExists,
+    Lease,
+    LeaseLost,
+    Store,
+    StoredCheckpoint,
+    StoredFile,
+    StoreError,
+    StoreUnreachable,
+    check_name,
+    check_step,
+)
+from .upload import Refused, Upload, fencing
+from .wire import Kind
+
+AGAIN = 3
+"""How often a checkpoint is sent whose checksum does not hold, or whose upload is lost."""
+
+
+class TcpStore(Store):
+    """Keeps the checkpoints of one job at a service.
+
+    Args:
+        job_id: What the service calls the run.
+        endpoint: The service's host name or address.
+        port: The service's port.
+        token: The bearer token; or
+        token_file: a file with the token on its first line, read again when it is refused.
+        tls: Whether to speak TLS, trusting the system's certificate authorities; or
+        tls_ca: a PEM file of the authority to trust instead, or of the certificate itself.
+        timeout: Seconds that one operation on a socket may take.
+        tries: How often a request is sent before the service counts as dead.
+
+    Raises:
+        ValueError: `job_id` is not a safe name, or not one of `token` and `token_file` is given.
+    """
+
+    def __init__(
+        self,
+        job_id: str,
+        endpoint: str,
+        port: int,
+        *,
+        token: str | None = None,
+        token_file: Path | None = None,
+        tls: bool = False,
+        tls_ca: Path | None = None,
+        timeout: float = 30.0,
+        tries: int = 6,
+    ) -> None:
+        self.job_id = check_name(job_id, what="Job")
+        if (token is None) == (token_file is None):
+            raise ValueError(
+                "A TCP store needs a token. Give token_file=PATH, or token=…; one of them."
+            )
+        self._connection = Connection(
+            endpoint,
+            port,
+            token=_token_source(token, None if token_file is None else Path(token_file)),
+            tls=ssl.create_default_context(cafile=tls_ca) if tls or tls_ca else None,
+            patience=Patience(timeout=timeout, tries=tries),
+        )
+
+    def put(
+        self,
+        step: int,
+        files: Mapping[str, Path],
+        *,
+        details: Mapping[str, Any] | None = None,
+        lease: Lease | None = None,
+        known: Mapping[str, StoredFile] | None = None,
+    ) -> StoredCheckpoint:
+        """Send `files` as the checkpoint of `step`, as `Store.put` says.
+
+        A cut connection is gone on with where it was cut.
+
+        Args:
+            step: Optimizer steps done; at least 0.
+            files: What the checkpoint consists of.
+            details: Plain JSON data for the sidecar.
+            lease: From `lease()`.
+            known: The size and checksum of files that their writer knows: those are not hashed
+                here, and the service compares what arrives.
+        """
+        if not files:
+            raise ValueError("files is empty: a checkpoint needs a file. Give {name: path}.")
+        promised = {name: StoredFile(0, "sha256:" + "0" * 64) for name in files}
+        to_json(StoredCheckpoint(check_step(step), promised, dict(details or {})))  # refuses early
+        with ExitStack() as stack:
+            opened = {
+                name: stack.enter_context(Path(path).open("rb")) for name, path in files.items()
+            }
+            for again in reversed(range(AGAIN)):
+                upload = Upload(self._connection, self.job_id, step, opened, lease)
+                try:
+                    return upload.run(dict(details or {}), known)
+                except Refused as refused:
+                    if refused.reply.kind not in (Kind.NO_UPLOAD, Kind.CHECKSUM) or not again:
+                        raise self._error(refused.reply, f"Step {step} was not stored") from None
+        raise AssertionError("the last try returns or raises")
+
+    def list(self) -> builtins.list[StoredCheckpoint]:
+        """Return the checkpoints that exist, lowest step first; others are warned of."""
+        reply = self._ask("GET", wire.checkpoints(self.job_id))
+        for sentence in reply.record.get("unreadable", []):
+            warnings.warn(f"Left out a checkpoint: {sentence}", stacklevel=2)
+        where = f"A sidecar from {self._connection.address}"
+        return [
+            from_json(json.dumps(record).encode(), where=where)
+            for record in reply.record["checkpoints"]
+        ]
+
+    def fetch(self, checkpoint: StoredCheckpoint, name: str, folder: Path) -> Path:
+        """Bring one file to `folder`, verified; a cut connection is gone on with."""
+        said = checkpoint.files.get(name)
+        if said is None:
+            raise UnreadableFile(
+                f"The checkpoint of step {checkpoint.step} has no file {name!r}; it has "
+                f"{', '.join(map(repr, checkpoint.files))}."
+            )
+        target = Path(folder) / check_name(name, what="File")
+        path = wire.checkpoints(self.job_id, checkpoint.step, name)
+        with whole_file(target) as temporary:
+            with temporary.open("wb", buffering=0) as file, FileLanding(file) as landing:
+                self._receive(path, landing, said)
+            if (found := landing.stored()) != said:
+                raise UnreadableFile(
+                    f"{name!r} of step {checkpoint.step} came with {found.bytes} bytes and "
+                    f"{found.checksum}; the sidecar says {said.bytes} and {said.checksum}: it was "
+                    "torn or altered."
+                )
+        return target
+
+    def verify(self, checkpoint: StoredCheckpoint) -> None:
+        """Have the service compare the checksums of all files."""
+        reply = self._ask(
+            "POST",
+            wire.checkpoints(self.job_id, checkpoint.step) + "/verify",
+            body=to_json(checkpoint),
+            hashes=checkpoint.bytes,
+        )
+        if reply.record.get("valid") is not True:
+            raise UnreadableFile(str(reply.record.get("reason")))
+
+    def delete(self, step: int, *, lease: Lease | None = None) -> None:
+        """Delete the checkpoint of `step`, sidecar first; nothing happens if there is none."""
+        path = wire.checkpoints(self.job_id, check_step(step))
+        self._ask("DELETE", path, headers=fencing(lease))
+
+    @contextmanager
+    def lease(self, holder: str) -> Iterator[Lease]:
+        """Be the only writer; a thread renews the lease three times in its time."""
+        check_name(holder, what="Holder")
+        path = wire.lease(self.job_id)
+        body = {"holder": holder, "nonce": secrets.token_hex(16)}
+        record = self._ask("POST", path, body=json.dumps(body).encode()).record
+        lease = Lease(holder, int(record["token"]))
+        ended = threading.Event()
+        renewing = threading.Thread(
+            target=self._renew, args=(lease, float(record["seconds"]), ended), daemon=True
+        )
+        renewing.start()
+        try:
+            yield lease
+        finally:
+            ended.set()
+            renewing.join()
+            with suppress(StoreUnreachable):  # it runs out by itself
+                self._connection.request("DELETE", path, headers=fencing(lease), tries=1)
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._connection.close()
+
+    def _receive(self, path: str, landing: FileLanding, said: StoredFile) -> None:
+        """Receive a file, going on where it was cut."""
+        patience = self._connection.patience
+        failures, started = 0, time.monotonic()
+        while True:
+            before = landing.bytes
+            try:
+                reply = self._connection.receive_file(path, offset=before, landing=landing)
+                break
+            except CutShort as cut:
+                if landing.bytes >= said.bytes:
+                    return  # all is there
+                failures = 1 if landing.bytes > before else failures + 1
+                if failures >= patience.tries:
+                    seconds = time.monotonic() - started
+                    raise self._connection.unreachable(str(cut), failures, seconds) from cut
+                patience.pause(failures)
+        if reply.status >= 400 and reply.status != 416:  # 416: of a file that has become shorter
+            raise self._error(reply, "The file was not fetched")
+
+    def _ask(self, method: str, path: str, **more: Any) -> Reply:
+        reply = self._connection.request(method, path, **more)
+        if reply.status >= 400:
+            raise self._error(reply, "Nothing was changed")
+        return reply
+
+    def _error(self, reply: Reply, result: str) -> Exception:
+        """Return what a refusal is called here."""
+        sentence = f"{self._connection.address} refused: {reply.sentence.rstrip('.')}. {result}."
+        if reply.kind in (Kind.DISK_FULL, Kind.QUOTA):
+            code = errno.ENOSPC if reply.kind == Kind.DISK_FULL else errno.EDQUOT
+            return OSError(code, sentence)
+        kinds: dict[str, Callable[[str], Exception]] = {
+            Kind.EXISTS: CheckpointExists,
+            Kind.LEASE: LeaseLost,
+            Kind.UNREADABLE: UnreadableFile,
+        }
+        return kinds.get(reply.kind, StoreError)(sentence)
+
+    def _renew(self, lease: Lease, seconds: float, ended: threading.Event) -> None:
+        path = wire.lease(self.job_id)
+        while not ended.wait(seconds / 3):
+            with suppress(StoreUnreachable):  # perhaps it answers the next time
+                reply = self._connection.request("PUT", path, headers=fencing(lease), tries=1)
+                if reply.kind == Kind.LEASE:
+                    warnings.warn(
+                        f"Lost the lease of {self.job_id!r}: {reply.sentence}", stacklevel=1
+                    )
+                    return
+
+
+def _token_source(token: str | None, path: Path | None) -> Callable[[], str]:
+    if path is None:
+        return lambda: token or ""
+
+    def read() -> str:
+        words = path.read_text(encoding="utf-8").split(maxsplit=1)
+        if not words:
+            raise OSError(f"Token file '{path}' is empty. Write the service's token into it.")
+        return words[0]
+
+    read()  # refuses at the start
+    return read
