@@ -12,15 +12,19 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from .kinds import open_store
     from .local import LocalStore
+    from .s3 import S3Store
     from .store import Store
+    from .tcp import TcpStore
 
 _HOMES = {
     "LocalStore": "local",
+    "S3Store": "s3",
     "Store": "store",
+    "TcpStore": "tcp",
     "open_store": "kinds",
 }
 
-__all__ = ["LocalStore", "Store", "open_store"]
+__all__ = ["LocalStore", "S3Store", "Store", "TcpStore", "open_store"]
 
 
 def __getattr__(name: str) -> object:

@@ -10,5 +10,6 @@ class StoreContract(Keeping, Damage, Leases, Kills):
     """Inherit from it under a name that begins with Test, and override the fixture `recipe`.
 
     The rest of `StoreCase` is optional: what is not given is skipped, and the reason said.
-    The marker `slow` is put on the test with many kills: name it in your pytest settings.
+    The test with many kills has the markers `slow`, and `timeout` of pytest-timeout: under
+    --strict-markers name them in your pytest settings.
     """

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from curitorch.external import stores
-from curitorch.external.stores import LocalStore, Store, open_store
+from curitorch.external.stores import LocalStore, Store, TcpStore, open_store
 from curitorch.external.stores.settings import BadSettings
 
 
@@ -43,6 +43,12 @@ def test_a_local_store_is_opened_by_a_line_or_a_mapping(tmp_path):
             assert store.root == tmp_path / "a,b"
 
 
+def test_a_service_is_named_as_of_old_and_not_called_before_it_is_needed():
+    line = "job_id=a,ckpt_service_endpoint=127.0.0.1,ckpt_service_port=1,token=secret"
+    with open_store("tcp", line) as store:
+        assert isinstance(store, TcpStore)
+
+
 def test_words_become_what_the_class_takes(own):
     line = "job_id=7,endpoint=10.0.0.5,port=8731,seconds=2.5,fast=true,token_file=/run/token"
     store = open_store(own, line)
@@ -63,6 +69,9 @@ def test_the_names_of_old_are_understood(own):
         ("local", "", "needs 'root', which is not among its settings .there are none."),
         ("local", "roots=/x", "no setting 'roots'. Its settings: root"),
         ("local", "root", "'root' where a key=value is expected"),
+        ("tcp", "job_id=a", "needs 'endpoint', which is not among its settings .job_id."),
+        ("remote", "job_id=a,ckpt_service_port=x", "'ckpt_service_port' is 'x', expected int"),
+        ("s3", "root=s3://bucket/job/,keep=3", "no setting 'keep'. Its settings: root, "),
         ("my_stores:Recording", "job_id=a,port=http", "'port' is 'http', expected int"),
         ("my_stores:Recording", "job_id=a,seconds=long", "'seconds' is 'long', expected float"),
         ("my_stores:Recording", "job_id=a,fast=maybe", "'fast' is 'maybe', expected bool"),

@@ -259,7 +259,7 @@ def test_what_has_a_name_is_durable_before_it_gets_it(store, root, source, monke
 
     def note_fsync(descriptor):
         fsync(descriptor)
-        name = Path(os.readlink(f"/proc/self/fd/{descriptor}")).relative_to(root.parent).as_posix()
+        name = Path(f"/proc/self/fd/{descriptor}").readlink().relative_to(root.parent).as_posix()
         done.append("fsync " + re.sub(r"draft-[0-9a-f]+", "draft", name))
 
     def note_name(call, word):
@@ -320,6 +320,20 @@ def test_a_root_that_was_emptied_is_leased_to_nobody(store, root, source):
         (root / "lease.json").unlink()
         with pytest.raises(LeaseLost, match="no longer leased to 'a'"):
             store.put(1, {"m": source}, lease=lease)
+
+
+@pytest.mark.filterwarnings("error")
+def test_what_was_pruned_while_it_was_verified_is_no_reason_for_a_warning(root, source):
+    class Overtaken(LocalStore):
+        def verify(self, checkpoint):
+            if checkpoint.step == 1:
+                self.put(2, {"m": source})
+                self.delete(1)
+            super().verify(checkpoint)
+
+    store = Overtaken(root)
+    store.put(1, {"m": source})
+    assert store.newest_valid().step == 2
 
 
 def test_a_full_disk_is_said_and_leaves_what_was_there(tmp_path, source):
