@@ -114,6 +114,9 @@ class BackgroundWriter:
             self.wait()
         finally:
             if self._socket is not None and self._process is not None:
+                # Not only closed: a forked worker of a DataLoader may hold it open as well.
+                with contextlib.suppress(OSError):
+                    self._socket.shutdown(socket.SHUT_RDWR)
                 self._socket.close()
                 self._process.wait()
                 self._socket = None

@@ -78,6 +78,21 @@ def test_a_killed_writer_process_is_an_error_and_the_next_save_starts_another(tm
     assert torch.load(tmp_path / "c.pt") == [3]
 
 
+def test_closing_ends_the_writer_though_a_forked_child_holds_its_socket(tmp_path):
+    writer = BackgroundWriter()
+    writer.save([1], tmp_path / "a.pt")
+    child = os.fork()
+    if child == 0:
+        time.sleep(60)
+        os._exit(0)
+    try:
+        writer.close()
+        assert torch.load(tmp_path / "a.pt") == [1]
+    finally:
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+
+
 TRAINER = """
 import os, signal, sys, torch
 from pathlib import Path
