@@ -67,8 +67,6 @@ class BackgroundWriter:
         self.wait()
         image = lay_out(obj)
         buffer = self._buffer.reserve(image.size)
-        for offset, size in image.padding():
-            buffer[offset : offset + size] = bytes(size)
         image.copy_into(buffer)
         self._count += 1
         request = {"id": self._count, "size": image.size, "path": str(path.resolve())}

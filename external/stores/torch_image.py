@@ -10,11 +10,12 @@ The structure is pickled by torch's own `_save` (torch/serialization.py of torch
 given an archive that only takes notes.
 """
 
+import hashlib
 import pickle
 import struct
-from collections.abc import Iterator
+import threading
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, BinaryIO
 
 import torch
 
@@ -37,19 +38,13 @@ class Piece:
 
 @dataclass(frozen=True)
 class TorchImage:
-    """Where everything lies in the file: `pieces` without overlap, `size` bytes in all.
-
-    What no piece covers is padding, zero.
-    """
+    """Where all lies in the file: `pieces`, each right behind the one before, `size` bytes."""
 
     pieces: list[Piece]
     size: int
 
     def copy_into(self, buffer: Any) -> None:
-        """Copy all pieces into `buffer`, a writable buffer of at least `size` bytes.
-
-        Its padding must be zero already: a reused buffer is cleared by `padding`.
-        """
+        """Copy all pieces into `buffer`, a writable buffer of at least `size` bytes."""
         view = memoryview(buffer)
         target = torch.frombuffer(buffer, dtype=torch.uint8)
         for piece in self.pieces:
@@ -57,18 +52,31 @@ class TorchImage:
             if isinstance(piece.data, bytes):
                 view[piece.offset : end] = piece.data
             elif piece.size:
-                source = torch.empty(0, dtype=torch.uint8).set_(piece.data)
-                target[piece.offset : end].copy_(source)
+                target[piece.offset : end].copy_(_bytes_of(piece.data))
 
-    def padding(self) -> Iterator[tuple[int, int]]:
-        """Yield the (offset, size) of each run of padding."""
-        position = 0
-        for piece in self.pieces:
-            if piece.offset > position:
-                yield position, piece.offset - position
-            position = piece.offset + piece.size
-        if self.size > position:
-            yield position, self.size - position
+    def write_to(self, file: BinaryIO) -> str:
+        """Write all pieces to `file`, without a copy of them, and return their checksum.
+
+        The checksum is computed beside the writing, in a thread; it is as manifests have it.
+
+        Raises:
+            OSError: Not all could be written.
+        """
+        digest = hashlib.sha256()
+        views = [_view_of(piece) for piece in self.pieces]
+
+        def update() -> None:
+            for view in views:
+                digest.update(view)  # releases the interpreter lock
+
+        hashing = threading.Thread(target=update)
+        hashing.start()
+        try:
+            for view in views:
+                file.write(view)
+        finally:
+            hashing.join()
+        return f"sha256:{digest.hexdigest()}"
 
 
 def lay_out(obj: object) -> TorchImage:
@@ -95,6 +103,14 @@ def lay_out(obj: object) -> TorchImage:
     tail = directory + _end(len(entries), len(directory), position)
     pieces.append(Piece(position, len(tail), tail))
     return TorchImage(pieces=pieces, size=position + len(tail))
+
+
+def _bytes_of(storage: torch.UntypedStorage) -> torch.Tensor:
+    return torch.empty(0, dtype=torch.uint8).set_(storage)
+
+
+def _view_of(piece: Piece) -> bytes | memoryview:
+    return piece.data if isinstance(piece.data, bytes) else _bytes_of(piece.data).numpy().data
 
 
 class _Notes:

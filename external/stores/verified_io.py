@@ -11,6 +11,7 @@ from lightning.fabric.utilities.types import _PATH
 from ..atomic import whole_file
 from ..checkpoint import DETAILS_KEY, commit_checkpoint, read_checkpoint, sidecar_path
 from ..model_record import CHECKPOINT_KEY
+from .torch_image import lay_out
 
 SIDECAR_KEYS = ("global_step", "epoch", CHECKPOINT_KEY, DETAILS_KEY)
 """The entries of a checkpoint that its sidecar is made of; the last two may be missing."""
@@ -36,11 +37,10 @@ class VerifiedCheckpointIO(TorchCheckpointIO):
         refuse_options(self, storage_options)
         target = Path(path)
         sidecar_path(target).unlink(missing_ok=True)  # of the file that was there
-        # To an open file: torch.save puts a path's name into the zip, and the temporary one is
-        # random: equal states would not have equal bytes.
+        image = lay_out(checkpoint)
         with whole_file(target) as temporary, temporary.open("wb") as file:
-            torch.save(checkpoint, file)
-        commit(checkpoint, target)
+            digest = image.write_to(file)
+        commit(checkpoint, target, size=image.size, digest=digest)
 
     def load_checkpoint(
         self, path: _PATH, map_location: Any = None, weights_only: bool | None = None

@@ -5,6 +5,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from curitorch.external.atomic import checksum
 from curitorch.external.stores.torch_image import ALIGNMENT, lay_out
 
 
@@ -75,14 +76,22 @@ def test_the_archive_is_a_zip_file_with_the_names_that_torch_uses(tmp_path):
     assert {name.split("/", 1)[1] for name in ours} == expected
 
 
-def test_pieces_do_not_overlap_and_padding_is_the_rest():
+def test_each_piece_begins_where_the_one_before_ends():
     image = lay_out(state())
-    runs = sorted([(p.offset, p.size) for p in image.pieces] + list(image.padding()))
     position = 0
-    for offset, size in runs:
-        assert offset == position
-        position += size
+    for piece in image.pieces:
+        assert piece.offset == position
+        position += piece.size
     assert position == image.size
+
+
+def test_written_to_a_file_it_is_the_same_bytes_and_their_checksum(tmp_path):
+    obj = state()
+    image = written(obj, tmp_path / "copied.pt")
+    with (tmp_path / "written.pt").open("wb") as file:
+        digest = image.write_to(file)
+    assert (tmp_path / "written.pt").read_bytes() == (tmp_path / "copied.pt").read_bytes()
+    assert digest == checksum(tmp_path / "written.pt")
 
 
 def test_what_cannot_be_saved_is_refused_as_torch_refuses_it():
