@@ -19,8 +19,9 @@ from filelock import FileLock, Timeout
 from .retention import Retention
 
 try:
-    from .service.application import Limits, Service
+    from .service.application import Service
     from .service.incoming import Pace
+    from .service.jobs import Limits
     from .service.listener import Listener
     from .service.tokens import BadTokenFile, TokenFile
 except ModuleNotFoundError as error:
