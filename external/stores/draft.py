@@ -25,7 +25,7 @@ _PIECE = 4 << 20  # bytes
 
 
 class Draft:
-    """What is not a checkpoint yet. Made, published and discarded under the store's lock."""
+    """What is not a checkpoint yet. Made and published under the store's lock."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
@@ -55,7 +55,7 @@ class Draft:
         """
         target = self.folder / name
         found = None
-        if (move or self._is_in_store(source)) and _link(source, target):
+        if (move or self.is_in_store(source)) and _link(source, target):
             found = known or StoredFile(target.stat().st_size, checksum(target))
             if target.stat().st_size != found.bytes:
                 found = None
@@ -94,8 +94,8 @@ class Draft:
         self._lock.release()
         shutil.rmtree(self.folder, ignore_errors=True)
 
-    def _is_in_store(self, source: Path) -> bool:
-        """Return whether it is a file of a checkpoint here, which nobody may change."""
+    def is_in_store(self, source: Path) -> bool:
+        """Return whether `source` is a file of a checkpoint here, which nobody may change."""
         folder = source.resolve().parent
         return folder.parent == self.root.resolve() and step_of(folder.name) is not None
 

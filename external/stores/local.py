@@ -113,7 +113,8 @@ class LocalStore(Store):
             draft.discard()
         if move:
             for path in files.values():
-                Path(path).unlink(missing_ok=True)
+                if not draft.is_in_store(Path(path)):
+                    Path(path).unlink(missing_ok=True)
         return from_json(sidecar, where="The sidecar")
 
     def list(self) -> builtins.list[StoredCheckpoint]:
@@ -121,21 +122,14 @@ class LocalStore(Store):
 
         One that is left out is warned of.
         """
-        found = []
-        for path in self.root.glob("step-*.json"):
-            step = step_of(path.name)
-            if step is None:
-                continue
-            try:
-                checkpoint = _read(path, step)
-                self._check_files(checkpoint, read=False)
-                found.append(checkpoint)
-            except FileNotFoundError:
-                continue  # deleted meanwhile
-            except UnreadableFile as error:
-                if os.path.lexists(path):  # or else it was deleted meanwhile
-                    warnings.warn(f"Left out a checkpoint: {error}", stacklevel=2)
-        return sorted(found, key=lambda checkpoint: checkpoint.step)
+        while True:
+            sidecars = self._sidecars()
+            found, left_out = self._read_all(sidecars)
+            if self._sidecars() == sidecars:  # or else others were at it, and this is no snapshot
+                break
+        for error in left_out:
+            warnings.warn(f"Left out a checkpoint: {error}", stacklevel=2)
+        return found
 
     def fetch(self, checkpoint: StoredCheckpoint, name: str, folder: Path) -> Path:
         """Return the path of one file in the store itself, verified; do not write to it."""
@@ -194,6 +188,32 @@ class LocalStore(Store):
         for each in gone:
             remove(each)
 
+    def _sidecars(self) -> set[tuple[int, Path, tuple[int, int]]]:
+        """Return the step and path of each sidecar, and what changes when it is another one."""
+        found = set()
+        for path in self.root.glob("step-*.json"):
+            step = step_of(path.name)
+            with contextlib.suppress(FileNotFoundError):  # deleted meanwhile
+                if step is not None:
+                    about = path.lstat()
+                    found.add((step, path, (about.st_ino, about.st_mtime_ns)))
+        return found
+
+    def _read_all(
+        self, sidecars: set[tuple[int, Path, tuple[int, int]]]
+    ) -> tuple[builtins.list[StoredCheckpoint], builtins.list[Exception]]:
+        """Return the checkpoints in order of their steps, and why others are none."""
+        found: builtins.list[StoredCheckpoint] = []
+        left_out: builtins.list[Exception] = []
+        for step, path, _ in sorted(sidecars):
+            try:
+                checkpoint = _read(path, step)
+                self._check_files(checkpoint, read=False)
+                found.append(checkpoint)
+            except (FileNotFoundError, UnreadableFile) as error:
+                left_out.append(error)
+        return found, left_out
+
     def _is_valid(self, path: Path, step: int) -> bool:
         """Return whether there is a checkpoint and what its sidecar says holds."""
         try:
@@ -229,8 +249,11 @@ class LocalStore(Store):
     def _sweep(self) -> None:
         """Remove what dead writers left; what living ones are writing stays."""
         if may_have_leftovers(self.root):
+            gone = []
             with self._changes():
-                gone = [trash(self.root, path) for path in leftovers(self.root)]
+                for path in leftovers(self.root):
+                    with contextlib.suppress(FileNotFoundError):  # its writer discarded it
+                        gone.append(trash(self.root, path))
             for path in gone:
                 remove(path)
 
@@ -240,8 +263,14 @@ def _read(path: Path, step: int) -> StoredCheckpoint:
 
     Raises:
         FileNotFoundError: There is none.
-        UnreadableFile: It is torn, altered or foreign.
+        UnreadableFile: It is torn, altered or foreign, or the disk cannot read it.
     """
     if path.is_symlink() or path.is_dir():
         raise UnreadableFile(f"'{path}' is a link or a directory, expected a file.")
-    return from_json(path.read_bytes(), where=f"'{path}'", step=step)
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        if error.errno != errno.EIO:
+            raise
+        raise UnreadableFile(f"'{path}' cannot be read ({error.strerror}).") from error
+    return from_json(data, where=f"'{path}'", step=step)

@@ -159,14 +159,13 @@ class Store(abc.ABC):
             checkpoint = existing.pop()
             try:
                 self.verify(checkpoint)
+                return checkpoint
             except UnreadableFile as error:
                 now = self.list()
                 if checkpoint not in now:  # deleted meanwhile, because there is a newer one
                     existing = now
-                    continue
-                warnings.warn(f"Passed over a checkpoint: {error}", stacklevel=2)
-                continue
-            return checkpoint
+                else:
+                    warnings.warn(f"Passed over a checkpoint: {error}", stacklevel=2)
         return None
 
     def prune(self, retention: Retention, *, lease: Lease | None = None) -> builtins.list[int]:

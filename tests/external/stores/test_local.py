@@ -164,8 +164,11 @@ def test_the_same_model_as_another_checkpoint_takes_no_room(store, root, source,
     first = store.put(1, {"m": source})
     second = store.put(2, {"m": store.fetch(first, "m", tmp_path)})
     assert (root / "step-00000001" / "m").samefile(root / "step-00000002" / "m")
+    third = store.put(3, {"m": store.fetch(second, "m", tmp_path)}, move=True)
+    store.verify(second)  # what is in the store is not moved out of another checkpoint
     store.delete(1)
     store.verify(second)
+    store.verify(third)
 
 
 @pytest.mark.filterwarnings("ignore:Left out")
@@ -401,11 +404,39 @@ def test_a_stored_file_with_a_read_error_is_passed_over(store, root, tmp_path, s
     source.write_bytes(b"")
     store.put(2, {"m": source})
     broken = root / "step-00000002" / "m"
-    with mounted(broken, "--bind", f"/proc/{os.getpid()}/mem"):
+    memory = f"/proc/{os.getpid()}/mem"
+    with mounted(broken, "--bind", memory):
         with pytest.raises(OSError, match="error"):
             broken.read_bytes()
         with pytest.warns(UserWarning, match="cannot be read .Input/output error."):
             assert store.newest_valid() == older
+
+
+def test_a_sidecar_with_a_read_error_is_left_out(store, root, source):
+    older = store.put(1, {"m": source})
+    store.put(2, {"m": source})
+    with (
+        mounted(root / "step-00000002.json", "--bind", f"/proc/{os.getpid()}/mem"),
+        pytest.warns(UserWarning, match="cannot be read .Input/output error."),
+    ):
+        assert store.newest_valid() == older
+
+
+@pytest.mark.filterwarnings("error")
+def test_a_list_is_of_one_moment_though_others_write(store, monkeypatch, source, root):
+    """A reader that is about to open a sidecar finds it gone, and another there."""
+    store.put(1, {"m": source})
+    read = Path.read_bytes
+
+    def overtaken(path):
+        if path.name == "step-00000001.json":
+            monkeypatch.undo()
+            LocalStore(root).put(2, {"m": source})
+            LocalStore(root).delete(1)
+        return read(path)
+
+    monkeypatch.setattr(Path, "read_bytes", overtaken)
+    assert [checkpoint.step for checkpoint in store.list()] == [2]
 
 
 def test_two_processes_never_hold_the_lease_at_once(store, root, tmp_path):
