@@ -20,24 +20,22 @@ from typing import Any
 from filelock import FileLock
 
 from ..atomic import fsync_directory
-from ..manifest import check_file
 from ..schema import UnreadableFile
+from .committed import check_files, read_all, read_sidecar
 from .draft import Draft, leftovers, may_have_leftovers, remove, trash
 from .lease_file import LeaseFile
-from .sidecar import OtherSchema, folder_name, from_json, sidecar_name, step_of, to_json
+from .sidecar import OtherSchema, folder_name, from_json, sidecar_name, to_json
 from .store import (
     CheckpointExists,
     Lease,
     Store,
     StoredCheckpoint,
     StoredFile,
-    check_name,
     check_step,
 )
 
 _POLL = 0.005  # seconds between two tries to get the lock of changes
 _MAY_NOT = {errno.EACCES, errno.EPERM, errno.EROFS}
-_CANNOT_BE_READ = {errno.EIO, errno.ENOENT, errno.ENOTDIR, errno.ESTALE}
 
 
 class LocalStore(Store):
@@ -122,11 +120,7 @@ class LocalStore(Store):
 
         One that is left out is warned of.
         """
-        while True:
-            sidecars = self._sidecars()
-            found, left_out = self._read_all(sidecars)
-            if self._sidecars() == sidecars:  # or else others were at it, and this is no snapshot
-                break
+        found, left_out = read_all(self.root)
         for error in left_out:
             warnings.warn(f"Left out a checkpoint: {error}", stacklevel=2)
         return found
@@ -138,12 +132,13 @@ class LocalStore(Store):
                 f"The checkpoint of step {checkpoint.step} has no file {name!r}; it has "
                 f"{', '.join(map(repr, checkpoint.files))}."
             )
-        self._check_files(replace(checkpoint, files={name: checkpoint.files[name]}), read=True)
+        one = replace(checkpoint, files={name: checkpoint.files[name]})
+        check_files(self.root, one, read=True)
         return self.root / folder_name(checkpoint.step) / name
 
     def verify(self, checkpoint: StoredCheckpoint) -> None:
         """Read all files and compare their checksums."""
-        self._check_files(checkpoint, read=True)
+        check_files(self.root, checkpoint, read=True)
 
     def delete(self, step: int, *, lease: Lease | None = None) -> None:
         """Delete the checkpoint of `step`, sidecar first; nothing happens if there is none."""
@@ -188,54 +183,15 @@ class LocalStore(Store):
         for each in gone:
             remove(each)
 
-    def _sidecars(self) -> set[tuple[int, Path, tuple[int, int]]]:
-        """Return the step and path of each sidecar, and what changes when it is another one."""
-        found = set()
-        for path in self.root.glob("step-*.json"):
-            step = step_of(path.name)
-            with contextlib.suppress(FileNotFoundError):  # deleted meanwhile
-                if step is not None:
-                    about = path.lstat()
-                    found.add((step, path, (about.st_ino, about.st_mtime_ns)))
-        return found
-
-    def _read_all(
-        self, sidecars: set[tuple[int, Path, tuple[int, int]]]
-    ) -> tuple[builtins.list[StoredCheckpoint], builtins.list[Exception]]:
-        """Return the checkpoints in order of their steps, and why others are none."""
-        found: builtins.list[StoredCheckpoint] = []
-        left_out: builtins.list[Exception] = []
-        for step, path, _ in sorted(sidecars):
-            try:
-                checkpoint = _read(path, step)
-                self._check_files(checkpoint, read=False)
-                found.append(checkpoint)
-            except (FileNotFoundError, UnreadableFile) as error:
-                left_out.append(error)
-        return found, left_out
-
     def _is_valid(self, path: Path, step: int) -> bool:
         """Return whether there is a checkpoint and what its sidecar says holds."""
         try:
-            self._check_files(_read(path, step), read=True)
+            check_files(self.root, read_sidecar(path, step), read=True)
         except OtherSchema as error:
             raise CheckpointExists(f"{error} It was not touched.") from error
         except (FileNotFoundError, UnreadableFile):
             return False
         return True
-
-    def _check_files(self, checkpoint: StoredCheckpoint, *, read: bool) -> None:
-        folder = self.root / folder_name(checkpoint.step)
-        for name, file in checkpoint.files.items():
-            path = folder / check_name(name, what="File")
-            if folder.is_symlink() or path.is_symlink():
-                raise UnreadableFile(f"'{path}' is behind a link, which a store does not follow.")
-            try:
-                check_file(path, size=file.bytes, digest=file.checksum, read=read)
-            except OSError as error:
-                if error.errno not in _CANNOT_BE_READ:
-                    raise
-                raise UnreadableFile(f"'{path}' cannot be read ({error.strerror}).") from error
 
     def _take_away(self, step: int) -> builtins.list[Path]:
         """Rename what there is of `step` to what anybody may remove, sidecar first."""
@@ -256,21 +212,3 @@ class LocalStore(Store):
                         gone.append(trash(self.root, path))
             for path in gone:
                 remove(path)
-
-
-def _read(path: Path, step: int) -> StoredCheckpoint:
-    """Read a sidecar.
-
-    Raises:
-        FileNotFoundError: There is none.
-        UnreadableFile: It is torn, altered or foreign, or the disk cannot read it.
-    """
-    if path.is_symlink() or path.is_dir():
-        raise UnreadableFile(f"'{path}' is a link or a directory, expected a file.")
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        if error.errno != errno.EIO:
-            raise
-        raise UnreadableFile(f"'{path}' cannot be read ({error.strerror}).") from error
-    return from_json(data, where=f"'{path}'", step=step)
