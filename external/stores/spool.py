@@ -253,7 +253,7 @@ class SpoolingStore(Store):
                 self._unwanted.discard(spooled.step)
                 self._changed.notify_all()
                 if failures:
-                    pause = min(LONGEST_PAUSE, 0.5 * 2**failures)
+                    pause = min(LONGEST_PAUSE, 0.1 * 2**failures)
                     self._changed.wait_for(lambda: self._stopped, pause)
 
     def _next(self) -> StoredCheckpoint | None:

@@ -158,7 +158,7 @@ class JobFolder:
         except UnreadableFile:
             checkpoint = None
         path = self.folder / folder_name(step) / check_name(name, what="File")
-        if checkpoint is None or name not in checkpoint.files or not path.is_file():
+        if checkpoint is None or name not in checkpoint.files or not _is_own(path):
             raise Refusal(
                 Kind.UNREADABLE,
                 f"Step {step} of {self.folder.name!r} has no file {name!r}: it was deleted, or "
@@ -245,3 +245,8 @@ def _exists(step: int) -> Refusal:
         f"There is another checkpoint of step {step}; it was not touched. Delete it first, or use "
         "another job id.",
     )
+
+
+def _is_own(path: Path) -> bool:
+    """Return whether `path` is a file in its folder, not a link to elsewhere."""
+    return path.is_file() and not path.is_symlink() and not path.parent.is_symlink()

@@ -14,6 +14,7 @@ from .application import Service
 LINGER_SECONDS = 2.0
 """How long the rest of a refused body is read, so that the client sees the answer."""
 
+READ_BUFFER = 1 << 20
 HANDSHAKE_SECONDS = 10.0
 
 _log = logging.getLogger("curitorch.stores.service")
@@ -45,15 +46,8 @@ class Listener:
         self.service = service
         self._host, self._port, self._tls = host, port, tls
         self._most = most_connections
-        self._runner = web.AppRunner(
-            service.application(),
-            keepalive_timeout=idle_seconds,
-            lingering_time=LINGER_SECONDS,
-            auto_decompress=False,
-            access_log=None,
-            read_bufsize=1 << 20,
-            shutdown_timeout=1.0,
-        )
+        self._runner = web.AppRunner(service.application(), access_log=None, shutdown_timeout=0.1)
+        self._idle_seconds = idle_seconds
         self._server: asyncio.Server | None = None
 
     async def start(self) -> str:
@@ -104,7 +98,36 @@ class Listener:
             self.service.metrics.add("turned_away_total")
             return _TurnedAway(self._most)
         assert self._runner.server is not None
-        return self._runner.server()
+        return _Handler(
+            self._runner.server,
+            loop=asyncio.get_running_loop(),
+            keepalive_timeout=self._idle_seconds,
+            lingering_time=LINGER_SECONDS,
+            auto_decompress=False,
+            access_log=None,  # type: ignore[arg-type]  # which aiohttp's own runner passes, too
+            read_bufsize=READ_BUFFER,
+        )
+
+
+class _Handler(web.RequestHandler):
+    """aiohttp's, which answers what is not HTTP at all in our way."""
+
+    def handle_error(
+        self,
+        request: web.BaseRequest,
+        status: int = 500,
+        exc: BaseException | None = None,
+        message: str | None = None,
+    ) -> web.StreamResponse:
+        """Return the answer."""
+        sentence = "That is not HTTP/1.1 that can be understood. Speak HTTP, or TLS where it is on."
+        if status >= 500:
+            _log.error("%r failed", request, exc_info=exc)
+            sentence = "The service failed. Its log says more."
+        kind = Kind.FAILED if status >= 500 else Kind.BAD_REQUEST
+        response = web.json_response({"error": sentence, "kind": kind.value}, status=status)
+        response.force_close()
+        return response
 
 
 class _TurnedAway(asyncio.Protocol):

@@ -10,12 +10,12 @@ from curitorch.external.stores.testing.running_service import RunningService
 
 @pytest.fixture(scope="module")
 def shared_service(tmp_path_factory):
-    with RunningService(tmp_path_factory.mktemp("service"), "--lease-seconds", "1") as service:
+    with RunningService(tmp_path_factory.mktemp("service"), "--lease-seconds", "0.6") as service:
         yield service
 
 
 class TestTcpStore(StoreContract):
-    KILLS = 5
+    KILLS = 3
 
     @pytest.fixture
     def recipe(self, shared_service, request):
