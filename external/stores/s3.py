@@ -12,23 +12,21 @@ of uploads that never ended. Where writers do without a lease, such leftovers go
 
 import builtins
 import contextlib
-import datetime
-import re
-import secrets
 import time
 import warnings
 from collections.abc import Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from ..atomic import checksum, whole_file
 from ..schema import UnreadableFile
 from .s3_bucket import S3Bucket, S3Object
 from .s3_errors import NoSuchObject, ObjectChanged
 from .s3_lease import S3Lease
-from .sidecar import OtherSchema, folder_name, from_json, sidecar_name, step_of, to_json
+from .s3_sidecars import S3Sidecars, file_key
+from .s3_sweep import new_upload, sweep
+from .sidecar import OtherSchema, folder_name, from_json, sidecar_name, to_json
 from .store import (
     CheckpointExists,
     Lease,
@@ -41,10 +39,7 @@ from .store import (
     check_step,
 )
 
-_UPLOAD = re.compile(r"(step-[0-9]+)/(?:([0-9]{8,18})|free)-[0-9a-f]{16}/[^/]+")
-_FORGOTTEN = datetime.timedelta(days=1)  # after which an upload without a lease is a dead one's
 _SETTLE = 1.0  # seconds within which a write that another writer has begun arrives
-_READERS = 8  # sidecars read at a time
 
 
 class S3Store(Store):
@@ -92,7 +87,7 @@ class S3Store(Store):
         )
         self.root = self._bucket.address()
         self._leases = S3Lease(self._bucket, lease_seconds)
-        self._sidecars: dict[tuple[str, str], bytes] = {}  # by key and ETag
+        self._sidecars = S3Sidecars(self._bucket)
         self._verified: dict[str, str] = {}  # the ETag of files that were read or sent whole
 
     def put(
@@ -118,12 +113,10 @@ class S3Store(Store):
             paths = {name: Path(path) for name, path in files.items()}
             ours = {n: StoredFile(p.stat().st_size, checksum(p)) for n, p in paths.items()}
             return self._same(there, replace(planned, files=ours))
-        token = "free" if lease is None else f"{lease.token:08d}"
-        upload = f"{token}-{secrets.token_hex(8)}"
-        checkpoint = replace(planned, files={}, upload=upload)
+        checkpoint = replace(planned, files={}, upload=new_upload(lease))
         try:
             for name, path in files.items():
-                key = _key(checkpoint, name)
+                key = file_key(checkpoint, name)
                 checkpoint.files[name], self._verified[key] = self._bucket.upload(key, Path(path))
             self._check(lease)
         except BaseException:
@@ -136,11 +129,11 @@ class S3Store(Store):
 
         One that is left out is warned of.
         """
-        objects = {entry.key: entry for entry in self._bucket.list("step-").objects}
+        objects = self._bucket.list("step-").objects
         found = []
-        for step, data in self._read_sidecars(objects.values()):
+        for step, data in self._sidecars.among(objects).items():
             try:
-                found.append(self._read(step, data, objects))
+                found.append(self._sidecars.checkpoint(step, data, objects))
             except NoSuchObject:
                 continue  # deleted meanwhile
             except UnreadableFile as error:
@@ -164,9 +157,9 @@ class S3Store(Store):
             file.checksum,
         ):
             return target
-        there = self._look(checkpoint, name)
+        there = self._sidecars.look(checkpoint, name)
         with whole_file(target) as temporary, temporary.open("wb") as copy:
-            self._compare(checkpoint, name, self._download(there.key, copy))
+            self._compare(checkpoint, name, self._download(there, copy))
         self._verified[there.key] = there.etag
         return target
 
@@ -177,23 +170,22 @@ class S3Store(Store):
         still the same.
         """
         for name in checkpoint.files:
-            there = self._look(checkpoint, name)
+            there = self._sidecars.look(checkpoint, name)
             if self._verified.get(there.key) != there.etag:
-                self._compare(checkpoint, name, self._download(there.key, None))
+                self._compare(checkpoint, name, self._download(there, None))
                 self._verified[there.key] = there.etag
 
     def delete(self, step: int, *, lease: Lease | None = None) -> None:
         """Delete the checkpoint of `step`, sidecar first; nothing happens if there is none."""
-        key = sidecar_name(step)
+        folder = folder_name(step) + "/"
         self._check(lease)
         try:
-            data = self._bucket.read(key)
+            folder += self._sidecars.read(step).upload
         except NoSuchObject:
             return
-        folder = folder_name(step) + "/"
-        with contextlib.suppress(UnreadableFile):  # then all there is of the step goes
-            folder += from_json(data, where=key, step=step).upload
-        self._bucket.delete(key)
+        except UnreadableFile:
+            pass  # all there is of the step goes
+        self._bucket.delete(sidecar_name(step))
         for entry in self._bucket.list(folder).objects:
             self._bucket.delete(entry.key)
             self._verified.pop(entry.key, None)
@@ -204,7 +196,8 @@ class S3Store(Store):
 
         Waits for up to the `lease_seconds` of the holder there is, to see whether it lives.
         """
-        with self._leases.hold(holder, then=self._sweep) as lease:
+        with self._leases.hold(holder) as lease:
+            sweep(self._bucket, self._sidecars, lease)
             yield lease
 
     def close(self) -> None:
@@ -217,9 +210,8 @@ class S3Store(Store):
 
     def _make_way(self, step: int) -> StoredCheckpoint | None:
         """Return the valid checkpoint of `step`, if there is one; a broken one is deleted."""
-        key = sidecar_name(step)
         try:
-            there = from_json(self._bucket.read(key), where=self._quoted(key), step=step)
+            there = self._sidecars.read(step)
             self.verify(there)
         except NoSuchObject:
             return None
@@ -246,8 +238,7 @@ class S3Store(Store):
             raise  # it may exist after all: its files have to stay
         except ObjectChanged:
             self._discard(checkpoint, checkpoint.files)
-            there = from_json(self._bucket.read(key), where=self._quoted(key), step=checkpoint.step)
-            return self._same(there, checkpoint)
+            return self._same(self._sidecars.read(checkpoint.step), checkpoint)
         except StoreError:
             self._discard(checkpoint, checkpoint.files)
             raise
@@ -277,8 +268,8 @@ class S3Store(Store):
         """Return `there` if it is the same as `ours`, or refuse."""
         if there != from_json(to_json(ours), where="The sidecar"):
             raise CheckpointExists(
-                f"{self._quoted(sidecar_name(ours.step))} is of another checkpoint of step "
-                f"{ours.step}, which was not touched. Delete it first, or use another root."
+                f"'{self._bucket.address(sidecar_name(ours.step))}' is of another checkpoint of "
+                f"step {ours.step}, which was not touched. Delete it first, or use another root."
             )
         return there
 
@@ -286,133 +277,20 @@ class S3Store(Store):
         """Delete the files of an upload that no sidecar names; the next lease sweeps the rest."""
         with contextlib.suppress(StoreError):
             for name in names:
-                self._verified.pop(_key(checkpoint, name), None)
-                self._bucket.delete(_key(checkpoint, name))
+                self._verified.pop(file_key(checkpoint, name), None)
+                self._bucket.delete(file_key(checkpoint, name))
 
-    def _read_sidecars(
-        self, objects: "builtins.list[S3Object] | Any"
-    ) -> Iterator[tuple[int, bytes | None]]:
-        """Yield the step and the bytes of each sidecar among `objects`; None if it is gone."""
-        sidecars = {}
-        for entry in objects:
-            step = step_of(entry.key)
-            if step is not None and entry.key == sidecar_name(step):
-                sidecars[step] = entry
-        with ThreadPoolExecutor(_READERS) as readers:
-            data = list(readers.map(self._read_sidecar, sidecars.values()))
-        self._sidecars = {
-            (entry.key, entry.etag): each
-            for entry, each in zip(sidecars.values(), data, strict=True)
-            if each is not None
-        }
-        yield from zip(sidecars, data, strict=True)
-
-    def _read_sidecar(self, entry: S3Object) -> bytes | None:
-        known = self._sidecars.get((entry.key, entry.etag))
-        if known is not None:
-            return known
+    def _download(self, there: S3Object, copy: IO[bytes] | None) -> StoredFile:
         try:
-            return self._bucket.read(entry.key)
-        except NoSuchObject:
-            return None
-
-    def _read(
-        self, step: int, data: bytes | None, objects: Mapping[str, S3Object]
-    ) -> StoredCheckpoint:
-        """Return a checkpoint whose files have their sizes among `objects`, or at a second look.
-
-        Raises:
-            NoSuchObject: It was deleted meanwhile.
-            UnreadableFile: It is broken.
-        """
-        key = sidecar_name(step)
-        if data is not None:
-            checkpoint = from_json(data, where=self._quoted(key), step=step)
-            entries = {name: objects.get(_key(checkpoint, name)) for name in checkpoint.files}
-            if all(
-                entry is not None and entry.bytes == checkpoint.files[name].bytes
-                for name, entry in entries.items()
-            ):
-                return checkpoint
-        checkpoint = from_json(self._bucket.read(key), where=self._quoted(key), step=step)
-        for name in checkpoint.files:
-            self._look(checkpoint, name)
-        return checkpoint
-
-    def _look(self, checkpoint: StoredCheckpoint, name: str) -> S3Object:
-        """Return the object of a file.
-
-        Raises:
-            UnreadableFile: It is missing, or not of the recorded size.
-        """
-        key = _key(checkpoint, name)
-        size = checkpoint.files[name].bytes
-        try:
-            there = self._bucket.head(key)
-        except NoSuchObject:
-            raise UnreadableFile(
-                f"{self._quoted(key)} is missing, but the sidecar says that it has {size} bytes."
-            ) from None
-        if there.bytes != size:
-            raise UnreadableFile(
-                f"{self._quoted(key)} has {there.bytes} bytes, recorded are {size}: "
-                "torn or altered."
-            )
-        return there
-
-    def _download(self, key: str, copy: Any) -> StoredFile:
-        try:
-            return self._bucket.download(key, copy)
+            return self._bucket.download(there.key, there.bytes, copy)
         except (NoSuchObject, ObjectChanged) as error:
-            raise UnreadableFile(f"{self._quoted(key)} was changed while it was read.") from error
+            raise UnreadableFile(
+                f"'{self._bucket.address(there.key)}' was changed while it was read."
+            ) from error
 
     def _compare(self, checkpoint: StoredCheckpoint, name: str, found: StoredFile) -> None:
         if found != checkpoint.files[name]:
             raise UnreadableFile(
-                f"{self._quoted(_key(checkpoint, name))} does not have its recorded checksum: "
-                "it was altered."
+                f"'{self._bucket.address(file_key(checkpoint, name))}' does not have its recorded "
+                "checksum: it was altered."
             )
-
-    def _sweep(self, lease: Lease) -> None:
-        """Delete what dead writers left: uploads of earlier leases that no sidecar names."""
-        listing = self._bucket.list("step-")
-        living = set()
-        for step, data in self._read_sidecars(listing.objects):
-            folder = folder_name(step) + "/"
-            with contextlib.suppress(UnreadableFile):  # then whatever the step has stays
-                folder += from_json(data or b"", where=folder, step=step).upload + "/"
-            living.add(folder)
-        for entry in listing.objects:
-            step_folder, _, rest = entry.key.partition("/")
-            upload_folder = f"{step_folder}/{rest.partition('/')[0]}/"
-            if not living & {upload_folder, f"{step_folder}/"} and _is_dead(
-                entry.key, listing.now - entry.modified, lease
-            ):
-                self._bucket.delete(entry.key)
-        try:
-            for key, number, age in self._bucket.unfinished():
-                if _is_dead(key, age, lease):
-                    with contextlib.suppress(NoSuchObject):
-                        self._bucket.abort(key, number)
-        except StoreUnreachable:
-            raise
-        except StoreError as error:
-            warnings.warn(f"Unfinished uploads stay, which cost money: {error}", stacklevel=2)
-
-    def _quoted(self, key: str) -> str:
-        return f"'{self._bucket.address(key)}'"
-
-
-def _key(checkpoint: StoredCheckpoint, name: str) -> str:
-    """Return the key of a file of a checkpoint."""
-    folder = folder_name(checkpoint.step)
-    upload = f"{checkpoint.upload}/" if checkpoint.upload else ""
-    return f"{folder}/{upload}{check_name(name, what='File')}"
-
-
-def _is_dead(key: str, age: datetime.timedelta, lease: Lease) -> bool:
-    """Return whether an upload to `key` cannot be one that a living writer is at."""
-    match = _UPLOAD.fullmatch(key)
-    if match is None:
-        return False  # not ours
-    return age > _FORGOTTEN if match[2] is None else int(match[2]) < lease.token

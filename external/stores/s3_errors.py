@@ -54,12 +54,16 @@ class ObjectChanged(StoreError):
     """A condition did not hold: there is an object where none was to be, or another than before."""
 
 
+class CutOff(StoreUnreachable):
+    """An answer was cut off; asking again may help."""
+
+
 class ObjectBusy(StoreUnreachable):
     """Another writer is just writing that object; nothing was changed."""
 
 
 @contextlib.contextmanager
-def explained(endpoint: str, bucket: str, doing: str) -> Iterator[None]:
+def explained_errors(endpoint: str, bucket: str, doing: str) -> Iterator[None]:
     """Turn errors of boto3 in the context into errors of a store.
 
     Args:
@@ -69,6 +73,7 @@ def explained(endpoint: str, bucket: str, doing: str) -> Iterator[None]:
 
     Raises:
         NoSuchObject, ObjectChanged, ObjectBusy: The server said so.
+        CutOff: Its answer was cut off in the middle, where boto3 does not try again.
         StoreUnreachable: The server did not answer, or not to the end, or is too busy.
         StoreError: It refused, or there are no credentials.
     """
@@ -86,9 +91,14 @@ def explained(endpoint: str, bucket: str, doing: str) -> Iterator[None]:
             f"{_begun(doing)} failed: there are no credentials. {_CREDENTIALS}"
         ) from error
     except (
+        errors.ResponseStreamingError,
+        errors.IncompleteReadError,
+        urllib3.exceptions.ProtocolError,
+    ) as error:
+        raise cut_off(endpoint, doing) from error
+    except (
         errors.ConnectionError,  # of botocore: refused, unknown host, timeout, TLS
         errors.HTTPClientError,
-        errors.IncompleteReadError,
         s3transfer.exceptions.RetriesExceededError,
         urllib3.exceptions.HTTPError,
     ) as error:
@@ -105,6 +115,11 @@ def explained(endpoint: str, bucket: str, doing: str) -> Iterator[None]:
         raise StoreError(
             f"{_begun(doing)} at '{endpoint}' failed: {type(error).__name__}: {_one_line(error)}"
         ) from error
+
+
+def cut_off(endpoint: str, doing: str) -> CutOff:
+    """Return the error for an answer of which the end is missing."""
+    return CutOff(f"'{endpoint}' answered in part only while {doing}. Try again.")
 
 
 def _refused(response: dict[str, Any], endpoint: str, bucket: str, doing: str) -> StoreError:

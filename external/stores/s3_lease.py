@@ -23,7 +23,7 @@ import re
 import secrets
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 from ..schema import UnreadableFile, check_schema
 from .s3_bucket import S3Bucket, S3Object
@@ -60,15 +60,11 @@ class S3Lease:
         self._held: dict[Lease, _Held] = {}
 
     @contextlib.contextmanager
-    def hold(self, holder: str, *, then: Callable[[Lease], None]) -> Iterator[Lease]:
+    def hold(self, holder: str) -> Iterator[Lease]:
         """Be the only holder for as long as the context lasts.
 
         Waits for as long as it takes to learn whether the holder there is lives, at most
         `seconds` of that one's lease.
-
-        Args:
-            holder: Who.
-            then: Called with the lease before the context begins.
 
         Raises:
             LeaseLost: Somebody else holds it.
@@ -78,7 +74,6 @@ class S3Lease:
         self._held[lease] = held
         held.start()
         try:
-            then(lease)
             yield lease
         finally:
             del self._held[lease]

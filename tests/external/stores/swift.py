@@ -67,6 +67,7 @@ use = egg:swift#s3api
 s3_acl = false
 min_segment_size = 1048576
 location = us-east-1
+max_bucket_listing = 20
 [filter:tempauth]
 use = egg:swift#tempauth
 user_test_tester = testing .admin
