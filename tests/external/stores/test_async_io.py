@@ -12,8 +12,7 @@ from torch.utils.data import DataLoader
 
 from curitorch.external.checkpoint import list_checkpoints, read_checkpoint
 from curitorch.external.schema import UnreadableFile
-from curitorch.external.stores.async_io import AsyncCheckpointIO
-from curitorch.external.stores.verified_io import VerifiedCheckpointIO
+from curitorch.external.stores import AsyncCheckpointIO, VerifiedCheckpointIO
 
 
 class Net(LightningModule):
