@@ -2,6 +2,7 @@
 
 import contextlib
 import datetime
+import functools
 import json
 import os
 import resource
@@ -17,6 +18,7 @@ from concurrent.futures import ThreadPoolExecutor
 import boto3
 import botocore.auth
 import botocore.compat
+import botocore.session
 import pytest
 
 from curitorch.external.schema import UnreadableFile
@@ -48,6 +50,8 @@ def server():
         environment.setenv("AWS_CONFIG_FILE", "/nonexistent")
         environment.setenv("AWS_SHARED_CREDENTIALS_FILE", "/nonexistent")
         environment.setenv("AWS_EC2_METADATA_DISABLED", "true")
+        load_once = functools.cache(botocore.session.create_loader)  # 60 ms for each store
+        environment.setattr(botocore.session, "create_loader", load_once)
         yield server
 
 
@@ -65,7 +69,7 @@ def root(client):
 
 
 class TestS3Store(StoreContract):
-    KILLS = 2
+    KILLS = 1
     LEASE_SECONDS = 20.0
 
     @pytest.fixture
@@ -73,6 +77,14 @@ class TestS3Store(StoreContract):
         self.client = client
         self.prefix = prefix_of(root)
         return "s3", f'root="{root}",endpoint_url={server.endpoint_url},lease_seconds=1.5'
+
+    @pytest.mark.slow
+    def test_readers_see_whole_checkpoints_while_one_writes_and_prunes(
+        self, store, recipe, tmp_path
+    ):
+        super().test_readers_see_whole_checkpoints_while_one_writes_and_prunes(
+            store, recipe, tmp_path
+        )
 
     def damage(self, checkpoint, name, content):
         key = f"{self.prefix}step-{checkpoint.step:08d}/{checkpoint.upload}/{name}"
@@ -205,8 +217,18 @@ REFUSALS = {
     "wrong secret": ({}, {"AWS_SECRET_ACCESS_KEY": "wrong"}, StoreError, "secret key is wrong"),
     "wrong key": ({}, {"AWS_ACCESS_KEY_ID": "no:body"}, StoreError, "key is wrong|not known"),
     "no bucket": ({"root": "s3://nonesuch/job"}, {}, StoreError, "no bucket 'nonesuch'"),
-    "nobody there": ({"endpoint_url": "http://127.0.0.1:1"}, {}, StoreUnreachable, "127.0.0.1:1"),
-    "unknown host": ({"endpoint_url": "http://no.invalid"}, {}, StoreUnreachable, "no.invalid"),
+    "nobody there": (
+        {"endpoint_url": "http://127.0.0.1:1", "attempts": 1},
+        {},
+        StoreUnreachable,
+        "127.0.0.1:1",
+    ),
+    "unknown host": (
+        {"endpoint_url": "http://no.invalid", "attempts": 2},
+        {},
+        StoreUnreachable,
+        "no.invalid",
+    ),
 }
 
 
@@ -273,7 +295,7 @@ def test_a_store_that_is_imported_brings_no_torch_and_no_boto3():
     assert done.stdout == "[]\n", done.stderr
 
 
-@pytest.mark.parametrize("size", [1000, 12 * MB])
+@pytest.mark.parametrize("size", [1000, pytest.param(12 * MB, marks=pytest.mark.slow)])
 def test_a_connection_that_is_cut_once_does_no_harm(open_s3, proxy, tmp_path, size):
     content = os.urandom(size)
     store = open_s3(endpoint_url=proxy.url)
@@ -300,7 +322,7 @@ def test_a_sidecar_whose_answer_is_lost_is_known_again(open_s3, proxy, client, r
     assert leftovers(client, prefix_of(root)) == []
 
 
-@pytest.mark.parametrize("size", [1000, 12 * MB])
+@pytest.mark.parametrize("size", [1000, pytest.param(12 * MB, marks=pytest.mark.slow)])
 def test_a_network_that_stays_broken_is_an_error_and_no_checkpoint(
     open_s3, proxy, client, root, tmp_path, size
 ):
@@ -329,7 +351,7 @@ def test_a_clock_that_is_off_is_named(open_s3, monkeypatch, minutes, words):
         open_s3().list()
 
 
-@pytest.mark.parametrize("minutes", [3, -3])
+@pytest.mark.parametrize("minutes", [3, pytest.param(-3, marks=pytest.mark.slow)])
 def test_leases_do_not_go_by_the_clock_of_this_machine(open_s3, monkeypatch, minutes):
     with open_s3().lease("node-a"):
         shift_clock(monkeypatch, minutes)
@@ -359,7 +381,7 @@ with store.lease("writer") if leased == "True" else contextlib.nullcontext() as 
 """
 
 
-@pytest.mark.parametrize("leased", [True, False])
+@pytest.mark.parametrize("leased", [True, pytest.param(False, marks=pytest.mark.slow)])
 def test_a_writer_killed_between_parts_leaves_nothing_that_counts_and_is_cleaned_away(
     open_s3, server, client, root, tmp_path, monkeypatch, leased
 ):
@@ -455,6 +477,7 @@ def test_a_full_disk_here_leaves_no_copy(open_s3, tmp_path, monkeypatch):
     assert list((tmp_path / "here").iterdir()) == []
 
 
+@pytest.mark.slow
 def test_the_lease_lives_longer_than_its_seconds_while_its_holder_does(open_s3, tmp_path):
     with open_s3(lease_seconds=1).lease("node-a") as lease:
         time.sleep(3.5)
@@ -463,6 +486,7 @@ def test_the_lease_lives_longer_than_its_seconds_while_its_holder_does(open_s3, 
         open_s3().put(1, {"m": file(tmp_path / "m", b"x")}, lease=lease)
 
 
+@pytest.mark.slow
 def test_a_holder_cut_off_from_the_server_loses_the_lease_and_writes_nothing(
     open_s3, proxy, tmp_path
 ):
