@@ -14,7 +14,8 @@ from curitorch.cachers import TrainingRun
 REPOSITORY = Path(__file__).resolve().parents[1]
 BLOCK = re.compile(r"(?:^`(?P<file>[^`\n]+)`\n)?^```(?P<kind>\w+)\n(?P<text>.*?)^```$", re.M | re.S)
 DOCUMENTS = [
-    REPOSITORY / name for name in ("README.md", "docs/trainers.md", "docs/run-directory.md")
+    REPOSITORY / name
+    for name in ("README.md", "docs/trainers.md", "docs/run-directory.md", "docs/stores.md")
 ]
 
 
@@ -128,3 +129,9 @@ def test_links_lead_somewhere(document):
     for target in re.findall(r"\]\(([^)#]+)\)", document.read_text()):
         if not target.startswith("https://"):
             assert (document.parent / target).exists(), target
+
+
+def test_stores_and_plugins_do_what_their_document_shows(tmp_path):
+    output = follow(DOCUMENTS[3], tmp_path)
+    assert "120 b'a whole training state'" in output
+    assert "tensor(0.)" in output
