@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from ..atomic import checksum, whole_file
+from ..manifest import check_file
 from ..schema import UnreadableFile
 from .s3_bucket import S3Bucket, S3Object
 from .s3_errors import NoSuchObject, ObjectChanged
@@ -34,7 +35,6 @@ from .store import (
     StoredCheckpoint,
     StoredFile,
     StoreError,
-    StoreUnreachable,
     check_name,
     check_step,
 )
@@ -55,8 +55,8 @@ class S3Store(Store):
         lease_seconds: Without renewal a lease is free after that time; 1 to 3600.
         timeout: Seconds without an answer after which a request has failed.
         attempts: How often a request is tried in all, with growing pauses between.
-        part_bytes: Larger files go up in parts of that size, at least 5 MiB; four times as much
-            memory is used, and ten times for a slow server.
+        part_bytes: Larger files go up in parts of that size, at least 5 MiB, four at a time; up
+            to a dozen parts are in memory.
 
     Raises:
         ValueError: `root` is not such an address, or a number is out of range.
@@ -152,10 +152,8 @@ class S3Store(Store):
                 f"{', '.join(map(repr, checkpoint.files))}."
             )
         target = Path(folder) / check_name(name, what="File")
-        if target.is_file() and (target.stat().st_size, checksum(target)) == (
-            file.bytes,
-            file.checksum,
-        ):
+        with contextlib.suppress(UnreadableFile):
+            check_file(target, size=file.bytes, digest=file.checksum, read=True)
             return target
         there = self._sidecars.look(checkpoint, name)
         with whole_file(target) as temporary, temporary.open("wb") as copy:
@@ -180,7 +178,8 @@ class S3Store(Store):
         folder = folder_name(step) + "/"
         self._check(lease)
         try:
-            folder += self._sidecars.read(step).upload
+            if upload := self._sidecars.read(step).upload:
+                folder += upload + "/"
         except NoSuchObject:
             return
         except UnreadableFile:
@@ -225,6 +224,8 @@ class S3Store(Store):
     def _commit(self, checkpoint: StoredCheckpoint, *, alone: bool) -> StoredCheckpoint:
         """Create the sidecar; from then on the checkpoint exists.
 
+        After an error of the server it may exist as well: its files have to stay.
+
         Args:
             checkpoint: Whose files are there.
             alone: No other writer is to be expected.
@@ -234,14 +235,9 @@ class S3Store(Store):
             self._bucket.create(key, data)
             if not alone:
                 self._settle(checkpoint, data)
-        except StoreUnreachable:
-            raise  # it may exist after all: its files have to stay
         except ObjectChanged:
             self._discard(checkpoint, checkpoint.files)
             return self._same(self._sidecars.read(checkpoint.step), checkpoint)
-        except StoreError:
-            self._discard(checkpoint, checkpoint.files)
-            raise
         return from_json(data, where="The sidecar")
 
     def _settle(self, checkpoint: StoredCheckpoint, data: bytes) -> None:

@@ -152,7 +152,8 @@ class S3Lease:
                 raise self._somebody_else()
             try:
                 seconds = _read(self._bucket, newest.key)[1]
-            except NoSuchObject:
+            except NoSuchObject:  # given up just now
+                time.sleep(_POLL)
                 continue
             left = seconds + _MARGIN - (now - newest.modified).total_seconds()
             if left <= 0:

@@ -194,6 +194,22 @@ def test_two_that_put_the_same_checkpoint_at_once_both_succeed(open_s3, client, 
     assert leftovers(client, prefix_of(root)) == []
 
 
+def test_an_error_after_the_sidecar_is_there_leaves_the_checkpoint_as_it_is(
+    open_s3, tmp_path, monkeypatch
+):
+    store = open_s3()
+    with monkeypatch.context() as patched, pytest.raises(StoreError, match="not allowed"):
+        patched.setattr(store._bucket, "list", raise_not_allowed)
+        store.put(1, {"m": file(tmp_path / "m", b"x")})
+    newest = open_s3().newest_valid()
+    assert newest is not None
+    assert newest.step == 1
+
+
+def raise_not_allowed(start):
+    raise StoreError("not allowed")
+
+
 def test_of_several_that_lease_at_once_at_most_one_gets_it(open_s3):
     def lease(number):
         try:
