@@ -178,7 +178,7 @@ class Connection:
                 offset += count
                 refused = self._tls is None and _readable(connection.sock)
             reply = self._answer(connection)
-        except FileFailed as failed:
+        except _FileFailed as failed:
             connection.close()
             raise failed.error from None
         except _Failure as error:
@@ -215,8 +215,11 @@ class Connection:
                 if not count:
                     raise http.client.IncompleteRead(b"", left)
                 left -= count
-                landing.take(count)
-        except FileFailed as failed:
+                try:
+                    landing.take(count)
+                except OSError as error:
+                    raise _FileFailed(error) from error
+        except _FileFailed as failed:
             connection.close()
             raise failed.error from None
         except _Failure as error:
@@ -289,17 +292,17 @@ class Connection:
             try:
                 sent = sock.sendfile(file, offset, count)
             except ValueError as error:  # no regular file any more
-                raise FileFailed(OSError(str(error))) from error
+                raise _FileFailed(OSError(str(error))) from error
             if sent < count:
-                raise FileFailed(OSError(f"'{file.name}' was cut off while it was sent."))
+                raise _FileFailed(OSError(f"'{file.name}' was cut off while it was sent."))
             return
         while count:
             try:
                 piece = os.pread(file.fileno(), min(PIECE, count), offset)
             except OSError as error:
-                raise FileFailed(error) from error
+                raise _FileFailed(error) from error
             if not piece:
-                raise FileFailed(OSError(f"'{file.name}' was cut off while it was sent."))
+                raise _FileFailed(OSError(f"'{file.name}' was cut off while it was sent."))
             sock.sendall(piece)
             offset, count = offset + len(piece), count - len(piece)
 
@@ -376,10 +379,10 @@ class Landing(Protocol):
         """Return memory for the next piece."""
 
     def take(self, count: int) -> None:
-        """Take `count` bytes of it; raises `FileFailed` for what went wrong with earlier ones."""
+        """Take the first `count` bytes of it; raises OSError if they cannot be written."""
 
 
-class FileFailed(Exception):
+class _FileFailed(Exception):
     """The local file failed, not the network."""
 
     def __init__(self, error: OSError) -> None:

@@ -148,7 +148,7 @@ class TcpStore(Store):
         target = Path(folder) / check_name(name, what="File")
         path = wire.checkpoints(self.job_id, checkpoint.step, name)
         with whole_file(target) as temporary:
-            with temporary.open("wb", buffering=0) as file, FileLanding(file) as landing:
+            with FileLanding(temporary) as landing:
                 self._receive(path, landing, said)
             if (found := landing.stored()) != said:
                 raise UnreadableFile(

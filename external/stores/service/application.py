@@ -70,6 +70,7 @@ class Service:
             ("PUT", job + "/lease", self._renew),
             ("DELETE", job + "/lease", self._release),
         ]
+        table.append(("*", "/{path:.*}", self._nothing))
         for method, path, handler in table:
             application.router.add_route(method, path, handler, expect_handler=self._guard.expect)
         application.on_response_prepare.append(self._prepared)
@@ -101,6 +102,15 @@ class Service:
     async def _prepared(self, request: web.Request, response: web.StreamResponse) -> None:
         if isinstance(response, web.FileResponse) and request.method == "GET":
             self.metrics.add("sent_bytes_total", response.content_length or 0)
+
+    async def _nothing(self, request: web.Request) -> web.Response:
+        """Tell a wrong method from a wrong address; aiohttp's own answer fails on some Expect."""
+        allowed: set[str] = set()
+        for resource in request.app.router.resources():
+            allowed |= (await resource.resolve(request))[1] - {"*"}
+        if allowed:
+            raise web.HTTPMethodNotAllowed(request.method, allowed)
+        raise web.HTTPNotFound
 
     # Health and metrics.
 

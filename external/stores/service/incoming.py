@@ -1,29 +1,28 @@
 """Receiving a file: from the socket to the disk, hashed on the way, refused when it is too slow.
 
-Reading the socket is the event loop's; hashing and writing the batch before it, a thread's.
+What aiohttp receives was copied three times before a handler has it, and changes threads on its
+way to the disk. So a thread takes over a plain connection until the body is there; it costs what
+`recv` and `write` cost. Such a connection is closed after the answer.
 """
 
 import asyncio
-import hashlib
 import os
+import socket
+import threading
+import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
-from io import FileIO
 from pathlib import Path
-from typing import Protocol
 
+from aiohttp import web
+
+from ..landing import FileLanding
 from ..wire import Kind
 from .refusal import Refusal
 
 BATCH = 1 << 20
-"""Bytes that are hashed and written at once: enough that threads cost little."""
-
-
-class Content(Protocol):
-    """What aiohttp's StreamReader does."""
-
-    async def readany(self) -> bytes:
-        """Return what has arrived; empty at the end."""
+COUNTED_SECONDS = 1.0
 
 
 @dataclass(frozen=True)
@@ -33,17 +32,31 @@ class Pace:
     rate: int = 1024
     seconds: float = 20.0
 
+    def check(self, came: int, left: int) -> None:
+        """Judge what came in `seconds`, `left` bytes before its end.
+
+        Raises:
+            Refusal: It is too little.
+        """
+        if came < min(left, self.rate * self.seconds):
+            raise Refusal(
+                Kind.TOO_SLOW,
+                f"{came} bytes came in {self.seconds:g} s, expected {self.rate} per second at "
+                "least. Go on from Upload-Offset when the network is better.",
+            )
+
 
 @dataclass(frozen=True)
 class Received:
-    """A whole file; `checksum` is None if none was wanted."""
+    """A whole file; `checksum` is None if none was wanted; after some, the connection must end."""
 
     bytes: int
     checksum: str | None
+    must_close: bool
 
 
 async def receive(
-    content: Content,
+    request: web.Request,
     path: Path,
     *,
     offset: int,
@@ -57,89 +70,148 @@ async def receive(
     What arrived before an error stays, so that the client can go on from there.
 
     Args:
-        content: The body; has `size - offset` bytes.
+        request: Its body has `size - offset` bytes.
         path: Of the file, `offset` bytes long; made or emptied if `offset` is 0.
         offset: Where the body begins.
         size: Of the whole file.
         pace: Below it the client is refused.
         hashed: Whether to compute the checksum.
-        count: Called with the number of each batch's bytes.
+        count: Called with numbers of bytes that came.
 
     Raises:
-        Refusal: The client is too slow, or sends more than it said.
+        Refusal: The client is too slow.
         ConnectionResetError: The client went away.
         OSError: Writing failed.
     """
-    digest = hashlib.sha256() if hashed else None
-    file = await asyncio.to_thread(_open_at, path, offset, digest)
-    loop = asyncio.get_running_loop()
-    writing: asyncio.Future[None] = loop.create_future()
-    writing.set_result(None)
-    batch: list[bytes] = []
+    landing = FileLanding(path, offset=offset, hashed=hashed)
+    await asyncio.to_thread(landing.__enter__)
+    intake = _Intake(request, landing, size, pace)
+    counted = offset
+    receiving = asyncio.ensure_future(intake.run())
     try:
-        while offset < size:
-            await _fill(batch, content, pace, size - offset)
-            if not batch:
-                raise ConnectionResetError(f"The body ended at {offset} of {size} bytes.")
-            await writing
-            writing = loop.run_in_executor(None, _append, file, digest, batch)
-            offset += sum(map(len, batch))
-            count(sum(map(len, batch)))
-            batch = []
-        await writing
-        writing = loop.run_in_executor(None, os.fsync, file.fileno())
-        await writing
+        while not receiving.done():
+            await asyncio.wait([receiving], timeout=COUNTED_SECONDS)
+            count(landing.bytes - counted)
+            counted = landing.bytes
     finally:
-        await asyncio.wait([writing])  # the thread has the file in its hands
-        if batch and not writing.cancelled() and writing.exception() is None:
-            _append(file, None, batch)  # what came before the cut
-        file.close()
-    return Received(size, f"sha256:{digest.hexdigest()}" if digest is not None else None)
+        intake.stop()
+        await asyncio.wait([receiving])
+        await asyncio.to_thread(landing.__exit__)
+    receiving.result()
+    await asyncio.to_thread(_fsync, path)
+    checksum = landing.stored().checksum if hashed else None
+    return Received(size, checksum, must_close=intake.took_over)
 
 
-async def _fill(batch: list[bytes], content: Content, pace: Pace, left: int) -> None:
-    """Add the next chunks to `batch`, about BATCH bytes, or fewer if they are slow to come."""
-    got = 0
-    try:
-        async with asyncio.timeout(pace.seconds):
-            while got < min(left, BATCH):
-                chunk = await content.readany()
-                if not chunk:
-                    break
-                batch.append(chunk)
-                got += len(chunk)
-    except TimeoutError:
-        if got < min(left, pace.rate * pace.seconds):
-            raise Refusal(
-                Kind.TOO_SLOW,
-                f"{got} bytes came in {pace.seconds:g} s, expected {pace.rate} per second at "
-                "least. Go on from Upload-Offset when the network is better.",
-            ) from None
-    if got > left:
-        batch.clear()
-        raise Refusal(Kind.BAD_REQUEST, f"The body has more than the {left} bytes left to send.")
+class _Intake:
+    """Brings a body to a landing."""
+
+    def __init__(self, request: web.Request, landing: FileLanding, size: int, pace: Pace) -> None:
+        self.took_over = False
+        self._content, self._transport = request.content, request.transport
+        self._landing, self._size, self._pace = landing, size, pace
+        self._socket: socket.socket | None = None
+        self._stopped = self._draining = False
+
+    async def run(self) -> None:
+        if self._transport is None:
+            raise ConnectionResetError("The client went away.")
+        if self._transport.get_extra_info("sslcontext") is not None:
+            await self._stream()
+            return
+        already = self._content.read_nowait()
+        if len(already) < self._left:
+            self._take_over(self._transport)  # no await since: no byte came in between
+        if already:
+            await asyncio.to_thread(self._landing.take_all, already)
+        if self._socket is not None:
+            self._draining = True
+            try:
+                await _in_own_thread(self._drain, self._socket)
+            finally:
+                self._draining = False
+            self._content.feed_eof()  # so that aiohttp waits for no more
+
+    def stop(self) -> None:
+        """End it soon, if it has not ended."""
+        self._stopped = True
+        if self._socket is not None:
+            with suppress(OSError), self._socket:
+                if self._draining:
+                    self._socket.shutdown(socket.SHUT_RD)  # wakes the thread
+        if self.took_over and self._left and self._transport is not None:
+            self._transport.resume_reading()  # so that aiohttp can read the rest away
+
+    @property
+    def _left(self) -> int:
+        return self._size - self._landing.bytes
+
+    def _take_over(self, transport: asyncio.Transport) -> None:
+        self.took_over = True
+        transport.pause_reading()
+        self._socket = socket.socket(fileno=os.dup(transport.get_extra_info("socket").fileno()))
+        self._socket.settimeout(min(1.0, self._pace.seconds))
+
+    def _drain(self, connection: socket.socket) -> None:
+        """Receive the rest; in a thread."""
+        landing, size, pace = self._landing, self._size, self._pace
+        began, before = time.monotonic(), landing.bytes
+        while landing.bytes < size and not self._stopped:
+            try:
+                room = landing.buffer()[: size - landing.bytes]
+                count = connection.recv_into(room)
+            except TimeoutError:
+                pass
+            else:
+                if not count:
+                    raise ConnectionResetError(f"The client went away, {self._left} bytes early.")
+                landing.take(count)
+            if time.monotonic() - began >= pace.seconds:
+                pace.check(landing.bytes - before, self._left)
+                began, before = time.monotonic(), landing.bytes
+
+    async def _stream(self) -> None:
+        """Receive through aiohttp and TLS."""
+        while self._left:
+            batch, left = b"", self._left
+            with suppress(TimeoutError):
+                async with asyncio.timeout(self._pace.seconds):
+                    while len(batch) < min(left, BATCH):
+                        chunk = await self._content.readany()
+                        if not chunk:
+                            raise ConnectionResetError("The client went away.")
+                        batch += chunk
+            if len(batch) < BATCH:
+                self._pace.check(len(batch), left)
+            await asyncio.to_thread(self._landing.take_all, batch)
 
 
-def _open_at(path: Path, offset: int, digest: "hashlib._Hash | None") -> FileIO:
-    """Open `path` to append at `offset`, with what is there hashed."""
-    if offset == 0:
-        return path.open("wb", buffering=0)
-    file = path.open("r+b", buffering=0)
-    try:
-        if digest is not None:
-            while piece := file.read(BATCH):
-                digest.update(piece)
-        file.seek(offset)
-    except BaseException:
-        file.close()
-        raise
-    return file
+async def _in_own_thread(call: Callable[..., None], *arguments: object) -> None:
+    """Call it in a thread of its own: it takes longer than the pool's threads should."""
+    loop = asyncio.get_running_loop()
+    ended: asyncio.Future[None] = loop.create_future()
+
+    def work() -> None:
+        error: BaseException | None = None
+        try:
+            call(*arguments)
+        except BaseException as raised:
+            error = raised
+        with suppress(RuntimeError):  # the loop was closed
+            loop.call_soon_threadsafe(end, error)
+
+    def end(error: BaseException | None) -> None:
+        if ended.done():
+            return
+        if error is None:
+            ended.set_result(None)
+        else:
+            ended.set_exception(error)
+
+    threading.Thread(target=work, name="receiving", daemon=True).start()
+    await ended
 
 
-def _append(file: FileIO, digest: "hashlib._Hash | None", chunks: list[bytes]) -> None:
-    for chunk in chunks:
-        if digest is not None:
-            digest.update(chunk)
-        rest = memoryview(chunk)
-        while rest:
-            rest = rest[file.write(rest) :]
+def _fsync(path: Path) -> None:
+    with path.open("rb") as file:
+        os.fsync(file.fileno())

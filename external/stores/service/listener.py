@@ -72,13 +72,14 @@ class Listener:
         return f"{scheme}://{f'[{host}]' if ':' in host else host}:{port}"
 
     async def stop(self, seconds: float) -> bool:
-        """Take no new connections, let what is under way finish, end the rest.
+        """Begin nothing new, let what is under way finish, end the rest.
+
+        Until then new connections are taken: an upload under way may need one for its commit.
 
         Returns:
             Whether everything had finished after `seconds`.
         """
         assert self._server is not None
-        self._server.close()
         finished = True
         try:
             async with asyncio.timeout(seconds):
@@ -86,6 +87,8 @@ class Listener:
         except TimeoutError:
             finished = False
             _log.warning("Uploads were still under way after %g s; clients can go on.", seconds)
+        finally:
+            self._server.close()
         with contextlib.suppress(asyncio.CancelledError):
             await self._runner.cleanup()
         return finished

@@ -80,7 +80,7 @@ class Receiving:
         self._receiving[path] = task
         try:
             received = await receive(
-                request.content,
+                request,
                 path,
                 offset=offset,
                 size=size,
@@ -96,7 +96,10 @@ class Receiving:
         if received.checksum is not None and path.exists():
             self._jobs[key[0]].folder.uploads.remember(path, received.checksum)
         self._touch(*key)
-        return web.json_response({"bytes": received.bytes, "checksum": received.checksum})
+        response = web.json_response({"bytes": received.bytes, "checksum": received.checksum})
+        if received.must_close:
+            response.force_close()
+        return response
 
     async def commit(self, request: web.Request) -> web.Response:
         """Take the sidecar: the upload becomes a checkpoint."""
