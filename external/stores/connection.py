@@ -7,16 +7,15 @@ import http.client
 import io
 import json
 import os
-import random
-import select
 import socket
 import ssl
-import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from .connection_pool import ConnectionPool, is_readable
+from .patience import Patience
 from .store import StoreUnreachable
 
 PIECE = 1 << 20
@@ -51,32 +50,6 @@ class CutShort(Exception):
     """A file was sent or received in part only: the connection was cut, or the service is busy."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Patience:
-    """How long a dead or busy service is put up with.
-
-    Attributes:
-        timeout: Seconds that one operation on a socket may take.
-        tries: How often a request is sent before `StoreUnreachable`; at least 1.
-        longest: The most seconds between two tries; they double from a tenth, and vary.
-    """
-
-    timeout: float = 30.0
-    tries: int = 6
-    longest: float = 5.0
-
-    def __post_init__(self) -> None:
-        """Refuse what cannot be meant."""
-        if self.timeout <= 0 or self.tries < 1 or self.longest < 0:
-            raise ValueError(
-                f"{self}: expected timeout above 0, tries of at least 1, longest >= 0."
-            )
-
-    def pause(self, failures: int) -> None:
-        """Wait before the next try; all of many clients do not come back at the same moment."""
-        time.sleep(random.uniform(0.5, 1.0) * min(self.longest, 0.1 * 2 ** (failures - 1)))
-
-
 class Connection:
     """Sends requests; several threads may, each then has a connection of its own.
 
@@ -100,9 +73,7 @@ class Connection:
         self.endpoint, self.port = endpoint, port
         self.patience = patience
         self._token, self._tls = token, tls
-        self._idle: list[http.client.HTTPConnection] = []
-        self._lock = threading.Lock()
-        self._closed = False
+        self._pool = ConnectionPool(endpoint, port, tls=tls, timeout=patience.timeout)
 
     @property
     def address(self) -> str:
@@ -165,7 +136,7 @@ class Connection:
             last = f"{offset}-{size - 1}" if offset < size else "*"
             headers["Content-Range"] = f"bytes {last}/{size}"
         try:
-            connection = self._take()
+            connection = self._pool.take()
         except _Failure as error:
             raise CutShort(describe(error)) from error
         try:
@@ -176,7 +147,7 @@ class Connection:
                 count = min(SENT_AT_ONCE, size - offset)
                 self._send_piece(connection.sock, file, offset, count)
                 offset += count
-                refused = self._tls is None and _readable(connection.sock)
+                refused = self._tls is None and is_readable(connection.sock)
             reply = self._answer(connection)
         except _FileFailed as failed:
             connection.close()
@@ -198,7 +169,7 @@ class Connection:
         headers = {"Range": f"bytes={offset}-"} if offset else {}
         token = ""
         try:
-            connection = self._take()
+            connection = self._pool.take()
         except _Failure as error:
             raise CutShort(describe(error)) from error
         try:
@@ -225,7 +196,7 @@ class Connection:
         except _Failure as error:
             connection.close()
             raise CutShort(describe(error)) from error
-        self._put_back(connection, response)
+        self._pool.put_back(connection, response)
         return Reply(response.status, {}, {})
 
     def _final(self, reply: Reply, token: str) -> Reply:
@@ -243,11 +214,7 @@ class Connection:
 
     def close(self) -> None:
         """Close the connections; those in use when they are done."""
-        with self._lock:
-            self._closed = True
-            idle, self._idle = self._idle, []
-        for connection in idle:
-            connection.close()
+        self._pool.close()
 
     def _once(
         self,
@@ -258,7 +225,7 @@ class Connection:
         headers: Mapping[str, str],
         extra: float,
     ) -> Reply:
-        connection = self._take()
+        connection = self._pool.take()
         connection.sock.settimeout(self.patience.timeout + extra)
         try:
             length = {"Content-Length": str(len(body))} if body or method != "GET" else {}
@@ -322,13 +289,13 @@ class Connection:
             {name.lower(): value for name, value in response.headers.items()},
             record if isinstance(record, dict) else {},
         )
-        self._put_back(connection, response)
+        self._pool.put_back(connection, response)
         return reply
 
     def _last_words(self, connection: http.client.HTTPConnection) -> Reply | None:
         """Return the refusal that a service sent before it closed the connection."""
         try:
-            if connection.sock is None or not _readable(connection.sock):
+            if connection.sock is None or not is_readable(connection.sock):
                 return None
             reply = self._answer(connection)
         except (*_Failure, ValueError):
@@ -336,40 +303,6 @@ class Connection:
         finally:
             connection.close()
         return reply if reply.status >= 400 else None
-
-    def _take(self) -> http.client.HTTPConnection:
-        with self._lock:
-            if self._closed:
-                raise ConnectionError("the store was closed")
-            while self._idle:
-                connection = self._idle.pop()
-                if connection.sock is not None and not _readable(connection.sock):
-                    connection.sock.settimeout(self.patience.timeout)
-                    return connection
-                connection.close()  # the service closed it meanwhile
-        if self._tls is None:
-            connection = http.client.HTTPConnection(
-                self.endpoint, self.port, timeout=self.patience.timeout
-            )
-        else:
-            connection = http.client.HTTPSConnection(
-                self.endpoint, self.port, timeout=self.patience.timeout, context=self._tls
-            )
-        connection.connect()
-        return connection
-
-    def _put_back(
-        self, connection: http.client.HTTPConnection, response: http.client.HTTPResponse
-    ) -> None:
-        if response.will_close or connection.sock is None:
-            connection.close()
-            return
-        response.close()
-        with self._lock:
-            if not self._closed:
-                self._idle.append(connection)
-                return
-        connection.close()
 
 
 class Landing(Protocol):
@@ -393,9 +326,3 @@ class _FileFailed(Exception):
 def describe(error: BaseException) -> str:
     """Return what went wrong in a few words."""
     return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
-
-
-def _readable(sock: socket.socket) -> bool:
-    poll = select.poll()  # select.select knows descriptors below 1024 only
-    poll.register(sock, select.POLLIN)
-    return bool(poll.poll(0))

@@ -5,7 +5,7 @@
 
     <folder>/pending/                 a `LocalStore` of what the store has not got yet
     <folder>/refused/                 what the store will never take: kept for people to look at
-    <folder>/leases.json              {"schema": 1, "first": 4, "newest": 7}: leases without a gap
+    <folder>/leases.json              see spool_leases.py
 
 What is in the folder when a process dies is uploaded by the next one.
 """
@@ -21,11 +21,12 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from ..atomic import checksum, copy_or_link, write_json
-from ..schema import UnreadableFile, read_record
+from ..atomic import checksum, copy_or_link
+from ..schema import UnreadableFile
 from .local import LocalStore
 from .retention import Retention
 from .sidecar import folder_name
+from .spool_leases import SpoolLeases
 from .store import (
     CheckpointExists,
     Lease,
@@ -37,7 +38,6 @@ from .store import (
     StoreUnreachable,
 )
 
-SCHEMA = 1
 LONGEST_PAUSE = 60.0  # seconds between two tries
 
 
@@ -81,7 +81,7 @@ class SpoolingStore(Store):
             ) from None
         self._spooled = LocalStore(self.folder / "pending")
         self._refused = LocalStore(self.folder / "refused")
-        self._leases = _Leases(self.folder / "leases.json")
+        self._leases = SpoolLeases(self.folder / "leases.json")
         self._changed = threading.Condition()
         self._uploading: int | None = None
         self._unwanted: set[int] = set()
@@ -329,30 +329,6 @@ class SpoolingStore(Store):
             f"Another checkpoint of step {step} waits in '{self.folder}'; it was not touched. "
             "Delete it first."
         )
-
-
-class _Leases:
-    """The leases that this folder had without anybody else's in between."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self._first = self._newest = 0
-        with suppress(FileNotFoundError, UnreadableFile, KeyError, TypeError, ValueError):
-            record = read_record(path, newest=SCHEMA)
-            self._first, self._newest = int(record["first"]), int(record["newest"])
-
-    def taken(self, lease: Lease) -> None:
-        if lease.token != self._newest + 1:
-            self._first = lease.token
-        self._newest = lease.token
-        record = {"schema": SCHEMA, "first": self._first, "newest": self._newest}
-        write_json(self._path, record)
-
-    def heir(self, lease: Lease | None) -> Lease | None:
-        """Return the lease under which what `lease` spooled is uploaded."""
-        if lease is not None and self._first <= lease.token <= self._newest:
-            return replace(lease, token=self._newest)
-        return lease
 
 
 def _number(spooled: StoredCheckpoint) -> int:

@@ -22,8 +22,9 @@ from typing import Any
 from ..atomic import whole_file
 from ..schema import UnreadableFile
 from . import wire
-from .connection import Connection, CutShort, Patience, Reply
+from .connection import Connection, CutShort, Reply
 from .landing import FileLanding
+from .patience import Patience
 from .sidecar import from_json, to_json
 from .store import (
     CheckpointExists,

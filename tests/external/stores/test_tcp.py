@@ -1,9 +1,14 @@
 """The TCP store: it keeps the contract of all stores, over networks that break."""
 
+import subprocess
+import sys
+
 import pytest
 
+from curitorch.external.atomic import checksum
 from curitorch.external.stores.sidecar import folder_name, sidecar_name, step_of
-from curitorch.external.stores.store import StoredCheckpoint
+from curitorch.external.stores.store import StoredCheckpoint, StoredFile, StoreError
+from curitorch.external.stores.tcp import TcpStore
 from curitorch.external.stores.testing import StoreContract
 from curitorch.external.stores.testing.running_service import RunningService
 
@@ -42,3 +47,50 @@ class TestTcpStore(StoreContract):
         sidecars = {name for name in names if name.endswith(".json") and step_of(name) is not None}
         whole = {name.removesuffix(".json") for name in sidecars}
         return sorted(names - kept - sidecars - whole) + uploads
+
+
+@pytest.fixture
+def store(shared_service, request):
+    with shared_service.store(f"job-{abs(hash(request.node.name))}") as store:
+        yield store
+
+
+def test_a_checksum_that_its_writer_knows_is_compared_with_what_arrives(store, tmp_path):
+    path = tmp_path / "model"
+    path.write_bytes(b"hello")
+    right = StoredFile(5, checksum(path))
+    wrong = StoredFile(5, "sha256:" + "0" * 64)
+    with pytest.raises(StoreError, match="changed on the way"):
+        store.put(1, {"m": path}, known={"m": wrong})
+    assert store.list() == []
+    assert store.put(1, {"m": path}, known={"m": right}).files == {"m": right}
+    store.verify(*store.list())
+
+
+def test_a_token_comes_from_one_place(tmp_path):
+    empty = tmp_path / "token"
+    empty.write_text("\n")
+    for options, error in [({}, ValueError), ({"token": "x", "token_file": empty}, ValueError)]:
+        with pytest.raises(error, match="needs a token"):
+            TcpStore("job", "127.0.0.1", 1, **options)
+    with pytest.raises(OSError, match="is empty"):
+        TcpStore("job", "127.0.0.1", 1, token_file=empty)
+    with pytest.raises(ValueError, match="safe name"):
+        TcpStore("../job", "127.0.0.1", 1, token="x")
+
+
+def test_the_client_needs_no_aiohttp_and_the_service_says_how_to_get_it():
+    blocked = "import sys; sys.modules['aiohttp'] = None\n"
+    client = "from curitorch.external.stores import TcpStore; TcpStore('job', 'host', 1, token='x')"
+    done = subprocess.run(
+        [sys.executable, "-c", blocked + client], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    service = "import runpy; runpy.run_module('curitorch.external.stores.server')"
+    done = subprocess.run(
+        [sys.executable, "-c", blocked + service], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 1
+    assert done.stderr.strip() == (
+        'The service of the TCP store needs aiohttp: pip install "curitorch[tcp]".'
+    )
