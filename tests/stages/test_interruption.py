@@ -21,7 +21,10 @@ def processes_of(path):
     return found
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+SLOW = pytest.mark.slow  # the same path as its neighbour, from another end
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, pytest.param(signal.SIGINT, marks=SLOW)])
 def test_a_signal_to_the_experiment_saves_stops_and_is_passed_on(slow_project, number):
     experiment = slow_project.start()
     path = slow_project.wait_for_step(12)
@@ -38,9 +41,6 @@ def test_a_signal_to_the_experiment_saves_stops_and_is_passed_on(slow_project, n
     run = slow_project.finish(path)
     resumed = [e for e in run.events() if e["event"] == "attempt"][-1]
     assert resumed["resume_step"] == stop["step"]
-
-
-SLOW = pytest.mark.slow  # the same path as its neighbour, from another end
 
 
 @pytest.mark.parametrize("target", ["torchrun", pytest.param("rank 0", marks=SLOW), "rank 1"])
@@ -60,7 +60,13 @@ def test_sigterm_to_torchrun_or_one_rank_saves_and_stops_all_ranks(slow_project,
 
 
 @pytest.mark.parametrize(
-    "target", ["experiment", "torchrun", "rank 0", pytest.param("rank 1", marks=SLOW)]
+    "target",
+    [
+        "experiment",
+        pytest.param("torchrun", marks=SLOW),
+        "rank 0",
+        pytest.param("rank 1", marks=SLOW),
+    ],
 )
 def test_kill_9_leaves_no_process_and_the_same_command_goes_on(slow_project, target):
     experiment = slow_project.start()
@@ -81,6 +87,7 @@ def test_kill_9_leaves_no_process_and_the_same_command_goes_on(slow_project, tar
     slow_project.finish(path)
 
 
+@pytest.mark.slow
 def test_everything_killed_at_once_leaves_no_process_and_goes_on(slow_project):
     experiment = slow_project.start()
     path = slow_project.wait_for_step(12)

@@ -2,6 +2,7 @@
 
 import signal
 
+import pytest
 import torch
 
 from curitorch.external.rundir import TrainingRun
@@ -11,6 +12,7 @@ def weights(run):
     return torch.load(run.model_path, weights_only=True)["state_dict"]
 
 
+@pytest.mark.slow
 def test_a_run_goes_on_with_another_number_of_processes(slow_project):
     two = ("processes_per_node=2", "processes_per_node=1")
     slow_project.change("params/one.py", "epochs=40", "epochs=12")

@@ -2,6 +2,8 @@ import json
 import shlex
 import subprocess
 
+import pytest
+
 from curitorch.cachers import TrainingRunCacher
 from curitorch.external.rundir import TrainingRun
 
@@ -110,6 +112,7 @@ def test_store_full_archives_the_whole_run_uncached_and_cached(project):
         assert [c.step for c in TrainingRun(archive).checkpoints()] == [5, 10, 15]
 
 
+@pytest.mark.slow
 def test_lazy_ignore_lazy_and_no_dag_give_the_same_run(project):
     for number, flag in enumerate(("--lazy", "--ignore-lazy", "--no-dag", "--lazy")):
         result = project.run(flag)
