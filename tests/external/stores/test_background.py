@@ -144,10 +144,11 @@ def test_kill_9_of_the_trainer_loses_at_most_the_save_under_way_and_tears_nothin
 
 
 @pytest.mark.slow
-def test_kill_9_of_the_trainer_at_a_hundred_moments(tmp_path):
-    for moment in range(100):
+@pytest.mark.timeout(900)
+def test_kill_9_of_the_trainer_at_many_moments(tmp_path):
+    for moment in range(40):
         folder = tmp_path / str(moment)
         folder.mkdir()
-        assert killed_while_saving(folder, delay=moment * 0.0017) >= 2
+        assert killed_while_saving(folder, delay=moment * 0.004) >= 2
         for path in folder.iterdir():
             path.unlink()

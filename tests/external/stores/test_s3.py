@@ -70,6 +70,7 @@ def root(client):
 
 class TestS3Store(StoreContract):
     KILLS = 1
+    MANY_KILLS = 30  # 100 take eleven minutes against the real server
     LEASE_SECONDS = 20.0
 
     @pytest.fixture
