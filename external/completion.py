@@ -5,8 +5,8 @@ from pathlib import Path
 
 from .atomic import copy_or_link
 from .attempt import code_commit
-from .checkpoint import list_checkpoints, read_checkpoint
-from .journal import Journal
+from .checkpoint import read_checkpoint
+from .journal import Journal, read_journal
 from .layout import Layout
 from .manifest import write_manifest
 from .model_record import metadata_path, write_model_record
@@ -35,14 +35,15 @@ def complete_run(run: Path) -> None:
         FileNotFoundError: The trainer left no model.
     """
     layout = Layout(run)
-    checkpoints = list_checkpoints(layout.checkpoints)
-    step = checkpoints[-1].step if checkpoints else 0
+    # By the journal: checkpoints may lie elsewhere, and a script of the user's may write neither.
+    ends = [event for event in read_journal(layout.journal) if event["event"] == "complete"]
+    step, epoch = (ends[-1]["step"], ends[-1]["epoch"]) if ends else (0, 0)
     record = metadata_path(layout.model)
     files = [layout.model, *([record] if record.exists() else [])]
     write_manifest(
         run,
         files,
         step=step,
-        epoch=checkpoints[-1].epoch if checkpoints else 0,
+        epoch=epoch,
         attempts=len(list(layout.attempts.glob("*.json"))),
     )

@@ -108,6 +108,7 @@ def test_the_cookbooks_options_alone_say_where_everything_goes(folder):
     assert (folder / "out/net.ckpt").is_file()
     record = json.loads((folder / "out/net_metadata.json").read_text())["extra"]
     assert (record["type"], record["step"]) == ("Net", 7)
+    assert TrainingRun(folder / "out/net.run").manifest.step == 7
     assert TrainingRun(folder / "out/net.run").is_complete
     assert (folder / "out/states/step-00000007.ckpt").is_file()
 
