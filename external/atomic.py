@@ -4,7 +4,6 @@ A reader sees the old file or the new one, never a part; after a power loss too.
 """
 
 import contextlib
-import hashlib
 import json
 import os
 import shutil
@@ -55,12 +54,6 @@ def copy_or_link(source: Path, target: Path) -> None:
             os.link(source, temporary)
         except OSError:  # another file system, or one without hard links
             shutil.copyfile(source, temporary)
-
-
-def checksum(path: Path) -> str:
-    """Return the checksum of a file's bytes as manifests record it, e.g. `sha256:9f86d0…`."""
-    with path.open("rb") as file:
-        return "sha256:" + hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def fsync_directory(directory: Path) -> None:

@@ -1,9 +1,14 @@
-"""The environment variables that connect a trainer process to its launcher; read here only.
+"""The environment variables that connect a trainer process to its launcher.
+
+Read here, and in `sdk.environment`, which also knows PeriFlow's.
 
 | variable | set by | meaning |
 |---|---|---|
 | `CURITORCH_RUN_DIR` | a stage | the run directory, absolute; the mark of all its processes |
 | `CURITORCH_ATTEMPT` | a stage | the number of this attempt |
+| `CURITORCH_CHECKPOINT` | a stage, for scripts with the SDK | the checkpoint policy, JSON |
+| `CKPT_DIR` | a stage, for scripts with the SDK | where the script saves, and finds what it saved |
+| `PROCESSED_ITERS` | a stage, for scripts with the SDK | steps done by what lies in `CKPT_DIR` |
 | `RANK`, `LOCAL_RANK`, `WORLD_SIZE` | torchrun | this process's place among all |
 """
 
@@ -14,6 +19,9 @@ from pathlib import Path
 
 RUN_DIR = "CURITORCH_RUN_DIR"
 ATTEMPT = "CURITORCH_ATTEMPT"
+CHECKPOINT = "CURITORCH_CHECKPOINT"
+CKPT_DIR = "CKPT_DIR"
+PROCESSED_ITERS = "PROCESSED_ITERS"
 
 RANK_LIKE = (
     *("RANK", "LOCAL_RANK", "GROUP_RANK", "ROLE_RANK", "NODE_RANK"),

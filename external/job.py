@@ -11,13 +11,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..params.checkpoint import CheckpointParams
-from .checkpoint import Checkpoint, checkpoint_path
+from .checkpoint import Checkpoint
 from .completion import keep_model
 from .environment import Ranks
 from .journal import Journal
 from .layout import Layout
 from .refused import Refused
 from .stop import StopRequest
+from .stores.store import Lease, Store
 
 if TYPE_CHECKING:
     from lightning.pytorch import LightningDataModule, LightningModule, Trainer
@@ -31,20 +32,21 @@ class TrainerJob:
         layout: Where things lie in the run directory.
         dataset_path: What `--dataset_path` named, or None.
         model_path: Where the final model goes, in the run directory and here.
-        checkpoint_dir: Where checkpoints go.
+        store: Where checkpoints go; a local store in the run directory unless told otherwise.
         policy: When they are saved and how many are kept.
         resume: The checkpoint that training goes on from, or None for a beginning.
         trusted: Whether a checkpoint that needs unpickling of code may be opened.
         ranks: This process's place.
         managed: Whether a stage launched this process and will complete the run.
         journal: The open journal on rank 0, None elsewhere.
+        lease: The right to write to the store on rank 0, None elsewhere.
         attempt: The number of this attempt.
     """
 
     layout: Layout
     dataset_path: Path | None
     model_path: Path
-    checkpoint_dir: Path
+    store: Store
     policy: CheckpointParams
     resume: Checkpoint | None
     trusted: bool
@@ -52,6 +54,7 @@ class TrainerJob:
     managed: bool
     attempt: int = 0
     journal: Journal | None = None
+    lease: Lease | None = None
     stop: StopRequest = field(default_factory=StopRequest)
 
     def trainer(self, *, arguments: Mapping[str, Any] | None = None, **options: Any) -> "Trainer":
@@ -69,22 +72,20 @@ class TrainerJob:
 
         from .journal_logger import JournalLogger
         from .periodic_checkpoint import PeriodicCheckpoint
-        from .stores.async_io import AsyncCheckpointIO
         from .stores.verified_io import VerifiedCheckpointIO
 
         logger = JournalLogger(self.journal)
         checkpoint = PeriodicCheckpoint(
-            self.checkpoint_dir,
+            self.store,
             self.policy,
             journal=self.journal,
+            lease=self.lease,
             stop=self.stop,
             arguments=None if arguments is None else dict(arguments),
         )
         plugins = _listed(options.pop("plugins", None))
         if not any(isinstance(plugin, CheckpointIO) for plugin in plugins):
-            plugins.append(
-                AsyncCheckpointIO() if self.policy.asynchronous else VerifiedCheckpointIO()
-            )
+            plugins.append(VerifiedCheckpointIO())  # of whatever else saves, such as callbacks
         more_loggers = options.pop("logger", None) or []
         ours: dict[str, Any] = {
             "callbacks": [*_listed(options.pop("callbacks", None)), logger, checkpoint],
@@ -139,7 +140,8 @@ class TrainerJob:
         trainer.strategy.barrier("curitorch: every rank has trained to the end")
         if self.ranks.rank == 0:
             keep_model(
-                checkpoint_path(self.checkpoint_dir, trainer.global_step),
+                self.store,
+                trainer.global_step,
                 {self.layout.model, self.model_path},
                 journal=self.journal,
             )

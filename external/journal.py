@@ -1,23 +1,25 @@
 r"""The journal of a run: `journal.jsonl`, one JSON object per line, appended by rank 0 only.
 
     {"schema": 1, "event": "attempt", "time": 1763719200.1, "attempt": 1, "resume_step": 120, …}
-    {"event": "step", "time": 1763719201.5, "step": 121, "epoch": 4}
+    {"event": "step", "time": 1763719201.5, "step": 121, "epoch": 4, "seconds": 0.031}
     {"event": "metric", "time": 1763719201.5, "step": 121, "epoch": 4, "metrics": {"loss": 0.25}}
     {"event": "checkpoint", "time": 1763719209.0, "step": 150, "epoch": 5, "bytes": 90210}
+    {"event": "gap", "time": 1763719208.2, "lost": 37}
     {"event": "stop", "time": 1763719209.1, "step": 150, "reason": "SIGTERM"}
     {"event": "complete", "time": 1763719260.9, "step": 240, "epoch": 8}
 
 Each line is one `write` to a file opened for appending, so that a reader never meets half a line
 in the middle: only the last one can be torn, by a full disk or a power loss, and readers leave
-it out. `time` is seconds since 1970. NaN and infinities are written as the strings "NaN",
-"Infinity" and "-Infinity", so that every line is valid JSON.
+it out. `time` is seconds since 1970; `seconds` is what a step took; `epoch` is null where the
+trainer does not tell; a gap says how many lines found no room before it. NaN and infinities are
+written as the strings "NaN", "Infinity" and "-Infinity", so that every line is valid JSON.
 """
 
 import json
 import math
 import os
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Self
 
@@ -26,6 +28,7 @@ from .schema import check_schema
 SCHEMA = 1
 FILE_NAME = "journal.jsonl"
 
+_ENCODER = json.JSONEncoder(allow_nan=False)
 _NOT_FINITE = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
 
 Event = dict[str, Any]
@@ -41,10 +44,7 @@ class Journal:
         path.parent.mkdir(parents=True, exist_ok=True)
         self.path = path
         self._clock = clock
-        self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o666)
-        size = os.fstat(self._descriptor).st_size
-        if size and os.pread(self._descriptor, 1, size - 1) != b"\n":
-            os.write(self._descriptor, b"\n")
+        self._descriptor = open_for_lines(path)
 
     def attempt(self, number: int, *, resume_step: int, **details: object) -> None:
         """Open attempt `number`; steps after `resume_step` of earlier attempts no longer count."""
@@ -56,8 +56,15 @@ class Journal:
         Raises:
             OSError: The line could not be written whole (a full disk).
         """
-        record = {"event": event, "time": round(self._clock(), 6), **details}
-        line = (json.dumps(_plain(record), allow_nan=False) + "\n").encode()
+        line = to_line({"event": event, "time": round(self._clock(), 6), **details})
+        self.append(line, always=True)
+
+    def append(self, line: bytes, *, always: bool = False) -> None:
+        """Append one line; where lines may have to be left out, not this one if `always`.
+
+        Raises:
+            OSError: The line could not be written whole (a full disk).
+        """
         written = os.write(self._descriptor, line)
         if written != len(line):
             raise OSError(f"'{self.path}': only {written} of {len(line)} bytes fit on the disk.")
@@ -119,6 +126,32 @@ def merged(events: Iterable[Event]) -> list[Event]:
             history = [old for old in history if int(old.get("step", 0)) <= resume_step]
         history.append(event)
     return history
+
+
+def to_line(record: Mapping[str, object]) -> bytes:
+    """Return `record` as one line of valid JSON.
+
+    Raises:
+        TypeError, ValueError: It holds what JSON has no form for, or itself.
+    """
+    try:
+        text = _ENCODER.encode(record)
+    except ValueError:  # not finite
+        text = _ENCODER.encode(_plain(record))
+    return text.encode() + b"\n"
+
+
+def open_for_lines(path: Path) -> int:
+    """Open `path` for appending whole lines, each by one write; a torn last line is closed."""
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o666)
+    try:
+        size = os.fstat(descriptor).st_size
+        if size and os.pread(descriptor, 1, size - 1) != b"\n":
+            os.write(descriptor, b"\n")
+    except OSError:
+        os.close(descriptor)
+        raise
+    return descriptor
 
 
 def _parse(lines: Iterable[bytes], path: Path) -> Iterator[Event]:

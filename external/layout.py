@@ -4,7 +4,8 @@
   manifest.json                  commit marker, see `manifest`
   model.ckpt                     the final model, an ordinary Lightning checkpoint
   model_metadata.json            the typed-model record, see `model_record`
-  checkpoints/step-00000120.ckpt + .json        see `checkpoint`
+  checkpoints/step-00000120/model.ckpt          a local store, see `checkpoint`
+  checkpoints/step-00000120.json                its sidecar, see `stores.sidecar`
   journal.jsonl                  see `journal`
   logs/attempt-0/rank-0.log      each rank's whole output; launcher.log is torchrun's own
   logs/attempt-0/rank-0.json     how that rank ended, see `rank_report`

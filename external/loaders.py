@@ -1,56 +1,23 @@
-"""A user's data on our order of samples: plain loaders are rebuilt, everything else is said.
+"""A user's data on our order of samples; what cannot be entered in its middle is said.
 
 Lightning's own distributed sampler orders, pads and repeats samples by the number of processes,
 and begins an epoch anew on resume. Here `train_dataloader()` and the evaluation loaders of a
 LightningDataModule give the same data set, workers and collation over a `GlobalBatchSampler`.
+A user's own order keeps its batches and is entered by its state, see `train_loader`.
 """
 
-import warnings
-from collections.abc import Iterator, Sized
-from typing import Any, cast
+from collections.abc import Callable
+from typing import Any
 
 from lightning.pytorch import LightningDataModule, Trainer
-from torch.utils.data import (
-    BatchSampler,
-    DataLoader,
-    DistributedSampler,
-    IterableDataset,
-    RandomSampler,
-    SequentialSampler,
-)
 
 from .data_modules import EVALUATION_LOADERS
-from .randomness import SeededDataset, derive_seed, seed_generators
-from .sampling import GlobalBatchSampler, UnevenBatch
-
-_KEPT = (
-    *("num_workers", "collate_fn", "pin_memory", "timeout", "worker_init_fn"),
-    *("multiprocessing_context", "generator", "prefetch_factor", "persistent_workers"),
-    *("pin_memory_device", "in_order"),
-)
-"""What a rebuilt loader takes over from the user's."""
-
-
-class SeededLoader(DataLoader[Any]):
-    """A DataLoader over a `GlobalBatchSampler` that seeds every training step before it begins.
-
-    What the step does with a batch (transfer hooks, dropout) thus depends on where it stands
-    alone, whoever loaded the batch and whatever ran before.
-    """
-
-    def __iter__(self) -> Any:
-        sampler = cast(GlobalBatchSampler, self.batch_sampler)
-        epoch, done = sampler.position()
-        # Made now, not at the first batch: workers begin to load ahead.
-        batches = super().__iter__()
-
-        def seeded() -> Iterator[Any]:
-            for number, batch in enumerate(batches, start=done):
-                place = (epoch, number, sampler.rank)
-                seed_generators(derive_seed(sampler.seed, "step", *place))
-                yield batch
-
-        return seeded()
+from .evaluation_loaders import evaluation_loaders
+from .exact_resume import install
+from .randomness import derive_seed, seeded_apart
+from .sampling import GlobalBatchSampler
+from .seeded_loader import SeededLoader
+from .train_loader import train_loader
 
 
 def put_in_order(
@@ -58,34 +25,40 @@ def put_in_order(
 ) -> None:
     """Make the loaders of `data` follow our order of samples; changes the instance.
 
+    The Trainer gets what makes its fit exact (`exact_resume`), and leaves samplers alone.
+
     Args:
         data: The user's data module.
         trainer: Runs it; its progress says where an epoch is entered.
         batch_size: Samples per batch of the loader over all ranks; None takes the loader's own
             batch size as the global one.
-        seed: Of the order of samples.
+        seed: Of the order of samples, and of all randomness.
     """
+    exact = install(trainer, seed=seed)
+    trainer._accelerator_connector.use_distributed_sampler = False
+    users = vars(data).setdefault("_in_users_order", {})  # what they were before the first Trainer
 
-    def position() -> tuple[int, int]:
-        epoch_loop = trainer.fit_loop.epoch_loop
-        done = epoch_loop.batch_progress.current.ready
-        if done >= trainer.num_training_batches:  # left over from the epoch before
-            done = 0
-        return trainer.fit_loop.epoch_progress.current.processed, done  # type: ignore[attr-defined]
-
-    own_train = data.train_dataloader
+    def made(own: Callable[[], Any]) -> Any:
+        every = trainer.reload_dataloaders_every_n_epochs  # type: ignore[attr-defined]
+        epoch = trainer.current_epoch - trainer.current_epoch % every if every else 0
+        with seeded_apart(derive_seed(seed, "loaders", epoch)):
+            return own()
 
     def train_dataloader() -> Any:
-        return _train_loader(own_train(), trainer, batch_size, seed, position)
+        own = made(users["train_dataloader"])
+        return train_loader(own, trainer, exact, batch_size=batch_size, seed=seed)
 
+    users.setdefault("train_dataloader", data.train_dataloader)
     data.train_dataloader = train_dataloader  # type: ignore[method-assign]
     for name in EVALUATION_LOADERS:
-        own = getattr(data, name)
+        own = users.setdefault(name, getattr(data, name))
         if getattr(own, "__func__", own) is getattr(LightningDataModule, name):
             continue  # not defined by the user
 
-        def evaluation_dataloader(own: Any = own) -> Any:
-            return _evaluation_loaders(own(), trainer, batch_size)
+        def evaluation_dataloader(own: Any = own, name: str = name) -> Any:
+            return evaluation_loaders(
+                made(own), trainer, batch_size=batch_size, seed=seed, role=name
+            )
 
         setattr(data, name, evaluation_dataloader)
 
@@ -96,96 +69,16 @@ def train_sampler(trainer: Trainer) -> GlobalBatchSampler | None:
     return sampler if isinstance(sampler, GlobalBatchSampler) else None
 
 
-def _train_loader(
-    loader: Any, trainer: Trainer, batch_size: int | None, seed: int, position: Any
-) -> Any:
-    reason = _why_not_plain(loader)
-    if reason is not None:
-        if trainer.world_size > 1 and not _divides_itself(loader):
-            raise UnevenBatch(
-                f"The training data has {reason}: every one of the {trainer.world_size} processes "
-                "would train on all of it. Divide it by rank, or use a plain DataLoader."
-            )
-        warnings.warn(
-            f"The training data has {reason}, whose position cannot be restored: a resume in the "
-            "middle of an epoch begins it anew. A plain DataLoader over a map-style data set "
-            "resumes exactly.",
-            stacklevel=2,
-        )
-        return loader
-    # Lightning says so of every loader without a state; this one begins where the run stopped.
-    warnings.filterwarnings("ignore", "You're resuming from a checkpoint that ended before")
-    return _rebuilt(
-        loader,
-        GlobalBatchSampler(
-            len(cast(Sized, loader.dataset)),
-            batch_size=batch_size or loader.batch_size,
-            rank=trainer.global_rank,
-            world_size=trainer.world_size,
-            shuffle=isinstance(loader.sampler, RandomSampler),
-            drop_last=loader.drop_last,
-            seed=seed,
-            position=position,
-        ),
-        training=True,
+def can_stop_validation(trainer: Trainer) -> bool:
+    """Return whether the ranks may end before the next batch of a validation and begin it again.
+
+    They can agree if all of them have the same number of batches for certain, and nothing is
+    logged twice if nothing is logged yet.
+    """
+    val_loop = trainer.fit_loop.epoch_loop.val_loop
+    is_even = trainer.world_size == 1 or all(
+        isinstance(loader, SeededLoader)
+        for loader in getattr(val_loop._combined_loader, "flattened", [None])
     )
-
-
-def _evaluation_loaders(loaders: Any, trainer: Trainer, batch_size: int | None) -> Any:
-    if isinstance(loaders, list | tuple):
-        return [_evaluation_loaders(loader, trainer, batch_size) for loader in loaders]
-    if trainer.world_size == 1 or _why_not_plain(loaders) is not None:
-        return loaders
-    samples, size = len(cast(Sized, loaders.dataset)), batch_size or loaders.batch_size
-    if size % trainer.world_size or (samples % size) % trainer.world_size:
-        return loaders  # uneven parts would weigh wrongly: every rank evaluates everything
-    return _rebuilt(
-        loaders,
-        GlobalBatchSampler(
-            samples,
-            batch_size=size,
-            rank=trainer.global_rank,
-            world_size=trainer.world_size,
-            shuffle=False,
-            drop_last=loaders.drop_last,
-            seed=0,
-            position=lambda: (0, 0),
-        ),
-        training=False,
-    )
-
-
-def _why_not_plain(loader: Any) -> str | None:
-    """Return why a loader's order is not ours to define, or None if it is."""
-    if type(loader) is not DataLoader:
-        return f"a {type(loader).__name__} instead of a DataLoader"
-    if isinstance(loader.dataset, IterableDataset):
-        return "an IterableDataset"
-    if loader.batch_sampler is None:
-        return "no automatic batching"
-    if type(loader.batch_sampler) is not BatchSampler:
-        return f"a batch sampler of its own ({type(loader.batch_sampler).__name__})"
-    if isinstance(loader.sampler, RandomSampler):
-        if loader.sampler.replacement or len(loader.sampler) != len(cast(Sized, loader.dataset)):
-            return "a RandomSampler with replacement or another length"
-        return None
-    if type(loader.sampler) is not SequentialSampler:
-        return f"a sampler of its own ({type(loader.sampler).__name__})"
-    return None
-
-
-def _divides_itself(loader: Any) -> bool:
-    """Return whether the user has seen to it that each rank gets its part."""
-    sampler = getattr(loader, "sampler", None)
-    return isinstance(sampler, DistributedSampler) or isinstance(
-        getattr(loader, "dataset", None), IterableDataset
-    )
-
-
-def _rebuilt(
-    loader: DataLoader[Any], sampler: GlobalBatchSampler, *, training: bool
-) -> DataLoader[Any]:
-    kept = {name: getattr(loader, name) for name in _KEPT if hasattr(loader, name)}
-    if training:
-        return SeededLoader(SeededDataset(loader.dataset), batch_sampler=sampler, **kept)
-    return DataLoader(loader.dataset, batch_sampler=sampler, **kept)
+    logged = [each for each in val_loop._results.values() if not each.has_reset]
+    return is_even and not any(each.meta.on_step and each.meta.logger for each in logged)

@@ -1,7 +1,7 @@
 """The manifest of a run directory: `manifest.json`, written last, means that the run is complete.
 
     {"schema": 1, "completed": "2026-11-21T10:00:00+00:00", "step": 240, "epoch": 8, "attempts": 2,
-     "files": {"model.ckpt": {"bytes": 90210, "checksum": "sha256:9f86…"}, …}}
+     "files": {"model.ckpt": {"bytes": 90210, "checksum": "xxh3:06b0…"}, …}}
 
 `files` names what may not change any more, by paths relative to the run directory.
 """
@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from .atomic import checksum, write_json
+from .atomic import write_json
+from .checksum import checksum, matches
 from .schema import UnreadableFile, read_record
 
 SCHEMA = 1
@@ -94,14 +95,14 @@ def check_file(path: Path, *, size: int, digest: str, read: bool) -> None:
     """Check that `path` has the recorded size and, if `read`, the recorded checksum.
 
     Raises:
-        UnreadableFile: It is missing, torn or altered; the message says which.
+        UnreadableFile: It is missing, torn or altered, or its record is; the message says which.
     """
     if not path.is_file():
         raise UnreadableFile(f"'{path}' is missing, but a record says that it has {size} bytes.")
     found = path.stat().st_size
     if found != size:
         raise UnreadableFile(f"'{path}' has {found} bytes, recorded are {size}: torn or altered.")
-    if read and checksum(path) != digest:
+    if read and not matches(path, digest):
         raise UnreadableFile(f"'{path}' does not have its recorded checksum: it was altered.")
 
 

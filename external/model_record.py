@@ -6,7 +6,7 @@ It lies beside the model under curifactory's name for the metadata of a cached a
     {"extra": {"schema": 1, "type": "Net", "module": "digits.models", "qualname": "Net",
      "hyperparameters": "checkpoint", "arguments": null, "torch": "2.13.0", "lightning": "2.6.6",
      "step": 240, "epoch": 8, "world_size": 2, "commit": "0f3c…", "bytes": 90210,
-     "saved": "2026-11-21T10:00:00+00:00", "checksum": "sha256:9f86…"}}
+     "saved": "2026-11-21T10:00:00+00:00", "checksum": "xxh3:06b0…"}}
 
 `hyperparameters` says where the constructor's arguments come from: `"checkpoint"` (the class calls
 `save_hyperparameters`), `"arguments"` (they are in this record) or `"none"` (it takes none).
@@ -15,15 +15,16 @@ It lies beside the model under curifactory's name for the metadata of a cached a
 import datetime
 import importlib.metadata
 import json
-import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from .atomic import checksum, write_json
-from .checkpoint import read_checkpoint
+from .atomic import write_json
+from .checkpoint import FILE
+from .checksum import checksum
 from .manifest import check_file
 from .schema import UnreadableFile, check_schema
+from .stores.sidecar import from_json, sidecar_name, step_of
 
 SCHEMA = 1
 CHECKPOINT_KEY = "curitorch_model"
@@ -113,15 +114,18 @@ def read_model_record(model_path: Path) -> dict[str, Any] | None:
         if isinstance(record, dict) and {"schema", "module", "qualname"} <= record.keys():
             check_schema(record, where=f"'{path}'", newest=SCHEMA)
             return record
-    if re.fullmatch(r"step-\d+\.ckpt", model_path.name):
+    folder = model_path.absolute().parent
+    step = step_of(folder.name)
+    if model_path.name == FILE and step is not None:
+        sidecar = folder.parent / sidecar_name(step)
         try:
-            checkpoint = read_checkpoint(model_path)
+            stored = from_json(sidecar.read_bytes(), where=f"'{sidecar}'", step=step)
         except FileNotFoundError:
             return None
-        if checkpoint.model:
-            check_schema(checkpoint.model, where=f"the sidecar of '{model_path}'", newest=SCHEMA)
-            file = {"bytes": checkpoint.bytes, "checksum": checkpoint.checksum}
-            return {**checkpoint.model, **file}
+        record = stored.details.get("model")
+        if record and FILE in stored.files:
+            check_schema(record, where=f"'{sidecar}'", newest=SCHEMA)
+            return {**record, **vars(stored.files[FILE])}
     return None
 
 

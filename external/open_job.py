@@ -6,19 +6,25 @@ import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from ..params.checkpoint import CheckpointParams
 from .attempt import Attempt, end_attempt, start_attempt
+from .background_journal import BackgroundJournal
 from .completion import complete_run
 from .environment import launched, ranks
 from .job import TrainerJob
-from .journal import Journal
 from .layout import Layout
 from .manifest import is_complete
 from .refused import Refused
 from .resume import resume_point
 from .run_lock import RunLock
-from .stop import EXIT_CODES, TrainingStopped
+from .stop import EXIT_CODES, StopRequest, TrainingStopped
+from .stores.kinds import open_store
+from .stores.lease_holder import holder
+from .stores.local import LocalStore
+from .stores.settings import parse_settings
+from .stores.store import Store, StoreError
 
 
 @contextlib.contextmanager
@@ -44,19 +50,9 @@ def open_job(
     """
     layout = Layout(_run_directory(run_dir, model_path))
     place, launch = ranks(), launched()
-    job = TrainerJob(
-        layout=layout,
-        dataset_path=dataset_path,
-        model_path=model_path or layout.model,
-        checkpoint_dir=checkpoint_dir or layout.checkpoints,
-        policy=policy or CheckpointParams(),
-        resume=None,
-        trusted=trusted,
-        ranks=place,
-        managed=launch is not None,
-        attempt=launch.attempt if launch is not None else 0,
-    )
-    job.stop.listen()
+    policy = policy or CheckpointParams()
+    stop = StopRequest()
+    stop.listen()
     with contextlib.ExitStack() as stack:
         if launch is None and place.rank == 0:
             stack.enter_context(RunLock(layout.run))
@@ -65,7 +61,28 @@ def open_job(
                 print(f"'{layout.run}' is complete: nothing to train.", file=sys.stderr)  # noqa: T201
             yield None
             return
-        job = replace(job, resume=resume_point(job.checkpoint_dir, resume))
+        fetched = Path(stack.enter_context(TemporaryDirectory(prefix="curitorch-resume-")))
+        try:
+            store = stack.enter_context(_open_store(layout, checkpoint_dir, policy))
+            # Leased before it is read: what an earlier attempt still writes is refused from here.
+            lease = stack.enter_context(store.lease(holder())) if place.rank == 0 else None
+            begin = resume_point(store, resume, folder=fetched)
+        except StoreError as error:
+            raise Refused(str(error)) from error
+        job = TrainerJob(
+            layout=layout,
+            dataset_path=dataset_path,
+            model_path=model_path or layout.model,
+            store=store,
+            lease=lease,
+            policy=policy,
+            resume=begin,
+            trusted=trusted,
+            ranks=place,
+            managed=launch is not None,
+            attempt=launch.attempt if launch is not None else 0,
+            stop=stop,
+        )
         attempt: Attempt | None = None
         if place.rank == 0:
             if launch is None:
@@ -73,7 +90,7 @@ def open_job(
                     layout.run, sys.orig_argv, world_size=place.world_size, nodes=place.nodes
                 )
                 job = replace(job, attempt=attempt.number)
-            job = replace(job, journal=stack.enter_context(Journal(layout.journal)))
+            job = replace(job, journal=stack.enter_context(BackgroundJournal(layout.journal)))
             _announce(job)
         try:
             yield job
@@ -103,6 +120,25 @@ def _run_directory(run_dir: Path | None, model_path: Path | None) -> Path:
         "There is no directory to train in. Give --run_dir DIRECTORY (or --model_path FILE, "
         "which trains in FILE's name with '.run')."
     )
+
+
+def _open_store(layout: Layout, directory: Path | None, policy: CheckpointParams) -> Store:
+    """Open the store that checkpoints go to: by `directory`, by the policy, or in the run.
+
+    Raises:
+        Refused: Both are given.
+        BadSettings: The policy's settings do not fit its kind of store.
+    """
+    if policy.store == "local" and not policy.store_settings:
+        return LocalStore(directory or layout.checkpoints)
+    if directory is not None:
+        raise Refused(
+            f"--checkpoint_dir {str(directory)!r} and --store {policy.store} say both where "
+            "checkpoints go. Give one of them."
+        )
+    settings = parse_settings(policy.store_settings)
+    name = layout.run.absolute().name
+    return open_store(policy.store, {k: v.replace("{run}", name) for k, v in settings.items()})
 
 
 def _announce(job: TrainerJob) -> None:

@@ -24,6 +24,7 @@ from .open_job import open_job
 from .refused import Refused
 from .run_lock import RunLocked
 from .schema import UnreadableFile
+from .stores.settings import BadSettings
 
 _PATH = click.Path(path_type=Path)
 
@@ -40,7 +41,8 @@ JOB_OPTIONS: dict[str, dict[str, Any]] = {
     },
     "checkpoint_dir": {
         "type": _PATH,
-        "help": "Where checkpoints go. Without it: 'checkpoints' in the run directory.",
+        "help": "The directory that checkpoints go to. Without it: 'checkpoints' in the run "
+        "directory; see also --store.",
     },
     "resume": {
         "default": "auto",
@@ -105,5 +107,5 @@ def refusals() -> Iterator[None]:
     """Turn what the user can mend into one sentence without a traceback, and exit status 2."""
     try:
         yield
-    except (Refused, ObjectNotFound, RunLocked, UnreadableFile) as error:
+    except (Refused, ObjectNotFound, RunLocked, UnreadableFile, BadSettings) as error:
         raise Refusal(str(error)) from error

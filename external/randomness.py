@@ -6,9 +6,10 @@ state need be saved, it does not matter which worker process loads a batch, and 
 killed attempt in between change nothing.
 """
 
+import contextlib
 import hashlib
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -52,6 +53,24 @@ def derive_seed(seed: int, role: str, *position: int) -> int:
     """Return a 63-bit seed for `role` at `position`; others for any other arguments."""
     words = f"{seed}/{role}/{'/'.join(map(str, position))}"
     return int.from_bytes(hashlib.blake2b(words.encode(), digest_size=8).digest()) >> 1
+
+
+@contextlib.contextmanager
+def seeded_apart(seed: int) -> Iterator[None]:
+    """Seed the global generators of this process, and leave them as they were before.
+
+    What draws in here disturbs nobody, and nobody disturbs it; takes about 30 µs.
+    """
+    states = random.getstate(), np.random.get_state(), torch.default_generator.get_state()
+    random.seed(seed)
+    np.random.seed(seed & 0xFFFFFFFF)
+    torch.default_generator.manual_seed(seed)
+    try:
+        yield
+    finally:
+        random.setstate(states[0])
+        np.random.set_state(states[1])
+        torch.default_generator.set_state(states[2])
 
 
 def seed_generators(seed: int) -> None:

@@ -4,12 +4,14 @@
     python -m torch.distributed.run --nproc-per-node 2 -m -- curitorch.external.rank train.py …
 
 It follows its launcher into death, sends its whole output to the rank's log and records how the
-program ended. Without a stage around it runs the program and nothing else.
+program ended. Asked by a signal, it writes where its threads are. Without a stage around it runs
+the program and nothing else.
 """
 
 import faulthandler
 import os
 import runpy
+import signal
 import sys
 from pathlib import Path
 
@@ -17,6 +19,9 @@ from .environment import launched, ranks
 from .layout import Layout
 from .leash import follow_parent
 from .rank_report import end_report, start_report
+
+STACKS_SIGNAL: int | None = getattr(signal, "SIGRTMAX", None)
+"""Makes a rank write the Python stacks of its threads into its log; nobody else uses it."""
 
 
 def main(words: list[str]) -> None:
@@ -36,6 +41,8 @@ def main(words: list[str]) -> None:
     layout = Layout(launch.run)
     _send_output_to(layout.rank_log(launch.attempt, rank))
     faulthandler.enable()  # a segmentation fault leaves its Python stack in the rank's log
+    if STACKS_SIGNAL is not None:
+        faulthandler.register(STACKS_SIGNAL, all_threads=True)
     directory = layout.logs(launch.attempt)
     report = start_report(directory, rank=rank, pid=os.getpid())
     error: BaseException | None = None
@@ -45,18 +52,32 @@ def main(words: list[str]) -> None:
         error = raised
         raise
     finally:
+        _finish_sdk(error)
         end_report(directory, report, error)
 
 
 def _run(words: list[str]) -> None:
     """Run a module or a script as `python` would, with `sys.argv` and `sys.path` as there."""
-    if words[0] == "-m":
+    from .autopatch.start import VARIABLE, is_users
+
+    if os.environ.get(VARIABLE) and is_users(words):
+        from .autopatch.__main__ import main as run_patched
+
+        run_patched(["--", *words])
+    elif words[0] == "-m":
         sys.argv = words[1:]
         runpy.run_module(words[1], run_name="__main__", alter_sys=True)
     else:
         sys.argv = words
         sys.path.insert(0, str(Path(words[0]).resolve().parent))
         runpy.run_path(words[0], run_name="__main__")
+
+
+def _finish_sdk(error: BaseException | None) -> None:
+    """Let the SDK wait for its last upload, if the program used it."""
+    api = sys.modules.get("curitorch.external.sdk.api")
+    if api is not None:
+        api.finish(error)
 
 
 def _send_output_to(log: Path) -> None:

@@ -3,28 +3,31 @@
 import pickle
 from pathlib import Path
 
-from .checkpoint import Checkpoint, newest_valid
+from .checkpoint import FILE, Checkpoint, described
 from .refused import Refused
+from .stores.store import Store
 
 
-def resume_point(directory: Path, resume: str) -> Checkpoint | None:
+def resume_point(store: Store, resume: str, *, folder: Path) -> Checkpoint | None:
     """Return the checkpoint to go on from, or None for the beginning.
 
     Args:
-        directory: The run's own checkpoints.
+        store: The run's own checkpoints.
         resume: "auto", "none", or the path of a checkpoint that a new run begins at.
+        folder: Where the file goes if the store is elsewhere.
 
     Raises:
         Refused: `resume` is no such thing, or would leave newer checkpoints of the run behind.
     """
-    own = newest_valid(directory)
+    found = store.fetch_newest_valid(FILE, folder)
+    own = None if found is None else described(*found)
     if resume == "auto":
         return own
     if resume == "none":
         if own is not None:
             raise Refused(
-                f"--resume none, but '{directory}' holds checkpoints up to step {own.step}. "
-                "Use --resume auto to go on, or an empty run directory."
+                f"--resume none, but the run has checkpoints up to step {own.step}, such as "
+                f"'{own.path}'. Use --resume auto to go on, or an empty run directory."
             )
         return None
     path = Path(resume)
@@ -34,7 +37,8 @@ def resume_point(directory: Path, resume: str) -> Checkpoint | None:
         )
     if own is None:
         return _foreign_checkpoint(path)
-    if own.path.resolve() != path.resolve() and path.resolve().parent == directory.resolve():
+    root = own.path.resolve().parent.parent
+    if own.path.resolve() != path.resolve() and path.resolve().parent.parent == root:
         raise Refused(
             f"--resume {resume!r} is not the newest checkpoint, '{own.path}' is. "
             "To go back, resume from it in a new run directory."
@@ -56,6 +60,4 @@ def _foreign_checkpoint(path: Path) -> Checkpoint:
             f"--resume '{path}' is not a Lightning checkpoint ({error!r}). "
             "Write auto, none, or the path of a checkpoint."
         ) from error
-    return Checkpoint(
-        path=path, step=step, epoch=epoch, samples=None, world_size=0, bytes=0, checksum=""
-    )
+    return Checkpoint(path=path, step=step, epoch=epoch)

@@ -100,10 +100,12 @@ class TrainingRun:
     def metrics(self) -> "pd.DataFrame":
         """Return every logged value: columns `step`, `epoch`, `time`, `attempt`, one per metric.
 
-        One row per step at which something was logged; a metric that was not logged there is NaN.
+        One row per step at which something was logged; a metric that was not logged there is NaN. A
+        metric that is called as one of the first four has `metric/` before its name.
         """
         import pandas as pd
 
+        columns = ["step", "epoch", "time", "attempt"]
         rows: dict[int, dict[str, Any]] = {}
         attempt = 0
         for event in self.events():
@@ -112,8 +114,9 @@ class TrainingRun:
             if event["event"] == "metric":
                 row = rows.setdefault(int(event["step"]), {})
                 row.update(step=event["step"], epoch=event["epoch"], time=event["time"])
-                row.update(attempt=attempt, **event["metrics"])
-        columns = ["step", "epoch", "time", "attempt"]
+                row.update(attempt=attempt)
+                for name, value in event["metrics"].items():
+                    row[f"metric/{name}" if name in columns else name] = value
         frame = pd.DataFrame(list(rows.values()))
         return frame.reindex(columns=[*columns, *(c for c in frame.columns if c not in columns)])
 

@@ -5,16 +5,17 @@ be entered at any batch: that is what a resume needs. Rank r of W takes every W-
 global batch, beginning with the r-th.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
 
 import torch
 from torch.utils.data import Sampler
 
-from .randomness import SeededBatch, derive_seed
+from .randomness import SeededBatch, derive_seed, seeded_apart
 from .refused import Refused
 
 Position = Callable[[], tuple[int, int]]
-"""Returns (epoch, global batches of it that are done); asked whenever an iteration begins."""
+"""Returns (epoch, batches of it that are done); asked whenever an iteration begins."""
 
 
 class UnevenBatch(Refused):
@@ -35,6 +36,8 @@ class GlobalBatchSampler(Sampler[list[int]]):
         drop_last: Leave out a last batch that is not full.
         seed: Of the order of samples, the same on every rank.
         position: Where to begin.
+        sampler: One of torch's that draws in another way than `shuffle`; its length is `samples`.
+        role: What the batches are for; other roles find other random numbers.
 
     Raises:
         UnevenBatch: A batch cannot be divided so that every rank gets samples of its own.
@@ -51,6 +54,8 @@ class GlobalBatchSampler(Sampler[list[int]]):
         drop_last: bool,
         seed: int,
         position: Position,
+        sampler: Iterable[int] | None = None,
+        role: str = "",
     ) -> None:
         if batch_size % world_size:
             raise UnevenBatch(
@@ -72,18 +77,29 @@ class GlobalBatchSampler(Sampler[list[int]]):
         self.drop_last = drop_last
         self.seed = seed
         self.position = position
+        self.sampler = sampler
+        self.role = role
+
+    @property
+    def order(self) -> dict[str, Any]:
+        """What the order depends on besides the epoch."""
+        names = ("samples", "batch_size", "shuffle", "drop_last", "seed")
+        return {name: getattr(self, name) for name in names}
 
     def __len__(self) -> int:
         whole, remainder = divmod(self.samples, self.batch_size)
         return whole if self.drop_last or not remainder else whole + 1
 
     def __iter__(self) -> Iterator[list[int]]:
-        epoch, done = self.position()
+        return self._batches(*self.position())
+
+    def _batches(self, epoch: int, done: int) -> Iterator[list[int]]:
         order = self._order(epoch)
         for batch in range(done, len(self)):
             start = batch * self.batch_size
             indices = order[start : start + self.batch_size][self.rank :: self.world_size]
-            yield SeededBatch(indices, derive_seed(self.seed, "data", epoch, batch, self.rank))
+            place = (epoch, batch, self.rank)
+            yield SeededBatch(indices, derive_seed(self.seed, f"{self.role}data", *place))
 
     def samples_before(self, epoch: int, batches: int) -> int:
         """Return how many samples all ranks have seen after `epoch` epochs and `batches` more."""
@@ -93,6 +109,13 @@ class GlobalBatchSampler(Sampler[list[int]]):
         return epoch * per_epoch + min(batches * self.batch_size, per_epoch)
 
     def _order(self, epoch: int) -> list[int]:
+        if self.sampler is not None:
+            seed = derive_seed(self.seed, f"{self.role}order", epoch)
+            own = getattr(self.sampler, "generator", None)
+            if own is not None:
+                own.manual_seed(seed)
+            with seeded_apart(seed):
+                return list(self.sampler)
         if not self.shuffle:
             return list(range(self.samples))
         generator = torch.Generator().manual_seed(self.seed + epoch)

@@ -19,7 +19,10 @@ def read_record(path: Path, *, newest: int) -> dict[str, Any]:
     """
     try:
         record = json.loads(path.read_text(encoding="utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+    except (
+        ValueError,
+        RecursionError,
+    ) as error:  # not JSON, not UTF-8, a number too long, too deep
         raise UnreadableFile(
             f"'{path}' is not whole JSON ({error}). It was torn or altered: delete it to go on."
         ) from error

@@ -11,15 +11,21 @@ EXIT_CODES = {"SIGTERM": 143, "SIGINT": 130}
 """How a process ends that was asked to stop and did: 128 + the signal, as shells have it."""
 
 
-class TrainingStopped(Exception):
-    """Training ended early because it was asked to; `saved` says whether with a checkpoint."""
+class TrainingStopped(SystemExit):
+    """Training ended early because it was asked to; `saved` says whether with a checkpoint.
+
+    Where nobody catches it, the process ends as one that was asked to stop: with `EXIT_CODES`.
+    """
 
     def __init__(self, step: int, reason: str, *, saved: bool) -> None:
-        kept = "with a checkpoint saved" if saved else "without a checkpoint of that step"
-        super().__init__(f"Stopped by {reason} at step {step}, {kept}.")
+        super().__init__(EXIT_CODES[reason])
         self.step = step
         self.reason = reason
         self.saved = saved
+
+    def __str__(self) -> str:
+        kept = "with a checkpoint saved" if self.saved else "without a checkpoint of that step"
+        return f"Stopped by {self.reason} at step {self.step}, {kept}."
 
 
 class StopRequest:

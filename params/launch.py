@@ -7,7 +7,7 @@ training, as its batch size counts the samples of all processes together.
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from .limits import check_integer, check_number, check_text, check_word
+from .limits import check_flag, check_integer, check_number, check_text, check_word
 
 ACCELERATORS = ("auto", "cpu", "gpu")
 LAUNCHERS = ("local",)
@@ -45,6 +45,17 @@ class LaunchParams:
         default=30.0,
         metadata={"help": "Seconds to save and stop in, before the processes are killed."},
     )
+    stall_seconds: float | None = field(
+        default=600.0,
+        metadata={
+            "help": "Seconds without the end of a step until a script is reported as stalled, with "
+            "the Python stacks of its ranks; none: never."
+        },
+    )
+    kill_stalled: bool = field(
+        default=False,
+        metadata={"help": "Kill stalled processes, as if they had failed; see max_restarts."},
+    )
     lock_wait_seconds: float | None = field(
         default=None,
         metadata={
@@ -68,6 +79,10 @@ class LaunchParams:
         check_word("launcher", self.launcher, LAUNCHERS)
         check_integer("max_restarts", self.max_restarts, minimum=0)
         check_number("grace_seconds", self.grace_seconds, unit="seconds", zero=True)
+        check_number("stall_seconds", self.stall_seconds, unit="seconds", optional=True)
+        check_flag("kill_stalled", self.kill_stalled)
+        if self.kill_stalled and self.stall_seconds is None:
+            raise ValueError("kill_stalled needs a time to go by. Write stall_seconds=600, say.")
         check_number(
             "lock_wait_seconds", self.lock_wait_seconds, unit="seconds", zero=True, optional=True
         )

@@ -19,6 +19,7 @@ def external_training(
     options: Options | None = None,
     name: str = "train",
     cacher: TrainingRunCacher | None = None,
+    train: Callable[..., Any] = run_training,
     **settings: Any,
 ) -> Callable[..., Record]:
     """Return a stage that runs a trainer program and puts its `TrainingRun` into the state.
@@ -35,13 +36,14 @@ def external_training(
         options: Further options of the program, or a function of the record that returns them.
         name: The stage's name, which is part of the cache's file names.
         cacher: Where the run directory lies; in curifactory's cache without it.
+        train: What is called in the stage's body, as `run_training` is.
         **settings: `settings`, `checkpoint`, `launch` of `run_training`.
     """
     names = dict(inputs or {})
 
-    def train(record: Record, **artifacts: object) -> Any:
+    def body(record: Record, **artifacts: object) -> Any:
         further = options(record) if callable(options) else options
-        return run_training(
+        return train(
             record,
             trainer,
             inputs={option: artifacts[state] for state, option in names.items()},
@@ -50,8 +52,8 @@ def external_training(
         )
 
     # curifactory reads a stage's name and the names of its inputs off the function.
-    train.__name__ = train.__qualname__ = name
+    body.__name__ = body.__qualname__ = name
     kind = inspect.Parameter.POSITIONAL_OR_KEYWORD
     parameters = [inspect.Parameter(state, kind) for state in ("record", *names)]
-    train.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
-    return stage(list(names), [output], [cacher or TrainingRunCacher()])(train)
+    body.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    return stage(list(names), [output], [cacher or TrainingRunCacher()])(body)

@@ -56,14 +56,15 @@ def curves(metrics: "pd.DataFrame") -> dict[str, bytes]:
 
     families: dict[str, list[str]] = defaultdict(list)
     for name in metrics.columns[4:]:
-        families[_family(str(name))].append(str(name))
+        if metrics[name].map(_is_number).any():
+            families[_family(str(name))].append(str(name))
     begins = metrics.loc[metrics["attempt"].diff() > 0, "step"] if len(metrics) else []
     images = {}
     for family, names in sorted(families.items()):
         figure = Figure(figsize=(6.4, 3.2), layout="constrained")
         axes = figure.add_subplot(xlabel="step", ylabel=family)
         for name in names:
-            values = metrics[["step", name]].dropna()
+            values = metrics.loc[metrics[name].map(_is_number), ["step", name]].dropna()
             axes.plot(values["step"], values[name], label=name, marker="." * (len(values) < 50))
         for step in begins:
             axes.axvline(step, color="grey", linestyle="--", linewidth=0.8)
@@ -84,11 +85,16 @@ def checkpoint_table(run: TrainingRun) -> "pd.DataFrame":
             "epoch": checkpoint.epoch,
             "MB": round(checkpoint.bytes / 1e6, 3),
             **checkpoint.metrics,
-            "file": checkpoint.path.name,
+            "file": f"{checkpoint.path.parent.name}/{checkpoint.path.name}",
         }
         for checkpoint in run.checkpoints()
     ]
     return pd.DataFrame(rows)
+
+
+def _is_number(value: object) -> bool:
+    """Return whether a script's value can be drawn: words and lists cannot."""
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def _family(metric: str) -> str:

@@ -5,7 +5,7 @@ import os
 import site
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from ..external.atomic import remove_leftovers
@@ -25,6 +25,8 @@ from .live_line import live_line
 from .processes import TrainerProcesses, end_leftovers
 from .progress import Progress
 from .report import report_training
+from .saves import Saves
+from .stall import StallWatch
 
 USAGE_ERROR = 2
 POLL_SECONDS = 0.1
@@ -36,10 +38,11 @@ def complete(
     command: Sequence[str],
     launch: LaunchParams,
     interruption: Interruption,
+    saves: Saves | None = None,
 ) -> None:
     """Launch, and launch again after failures, until the run is complete or interrupted.
 
-    The caller holds the run's lock.
+    The caller holds the run's lock. A script that reports through the SDK has `saves`.
 
     Raises:
         TrainerFailed: The program failed more often than `launch.max_restarts` allows.
@@ -49,13 +52,18 @@ def complete(
     if left:
         logging.warning("Ended %d trainer processes that a killed experiment left behind.", left)
     remove_leftovers(run.path)
+    if saves is not None and saves.complete_if_trained():
+        report_training(record, run)
+        return
     for restarts_left in range(launch.max_restarts, -1, -1):
         attempt = start_attempt(
             run.path, list(command), world_size=launch.processes_per_node, nodes=launch.nodes
         )
         announce("Launching", command)
-        exit_code, progress = _follow(record, run, attempt, launch, interruption)
-        if exit_code == 0:
+        own = {} if saves is None else saves.prepare(attempt)
+        exit_code, progress = _follow(record, run, attempt, launch, interruption, own)
+        stopped = progress.stop_reason is not None and exit_code >= 0  # else it was killed
+        if exit_code == 0 and not stopped:
             try:
                 complete_run(run.path)
             except FileNotFoundError as error:
@@ -64,7 +72,6 @@ def complete(
             end_attempt(run.path, attempt, exit_code=0, outcome="complete")
             report_training(record, run)
             return
-        stopped = progress.stop_reason is not None and exit_code > 0  # else the launcher was killed
         if stopped or interruption.number is not None:
             end_attempt(run.path, attempt, exit_code=exit_code, outcome="stopped")
             report_training(record, run)
@@ -90,17 +97,19 @@ def _follow(
     attempt: Attempt,
     launch: LaunchParams,
     interruption: Interruption,
+    own: Mapping[str, str],
 ) -> tuple[int, Progress]:
     """Launch one attempt and follow it to its end; returns the exit code and where it got."""
     layout = run.layout
     tail, progress = JournalTail(layout.journal), Progress()
     for event in tail.read():  # of the attempts before
         progress.update(event)
+    progress.stop_reason = None  # of an attempt before, should this one not even begin
     environment = for_trainers(
         os.environ,
         run=run.path,
         attempt=attempt.number,
-        extra={"PYTHONPATH": python_path(), **launch.environment},
+        extra={"PYTHONPATH": python_path(), **own, **launch.environment},
     )
     processes = TrainerProcesses(
         attempt.command,
@@ -109,6 +118,7 @@ def _follow(
         logs=layout.logs(attempt.number),
         launcher_log=layout.launcher_log(attempt.number),
     )
+    stall = StallWatch(run.path, attempt, launch)
     name = record.params.name if record.params is not None else record.manager.current_stage_name
     try:
         with live_line(name, record.manager.map_progress) as line:
@@ -116,6 +126,8 @@ def _follow(
                 for event in tail.read():
                     progress.update(event)
                 line.show(progress)
+                if stall.is_to_be_killed(progress):
+                    break
                 if interruption.number is not None:
                     processes.ask_to_stop()
                     interruption.wait(

@@ -17,6 +17,7 @@ from .announcement import announce
 from .command import option_words, program_words, torchrun_command
 from .interruption import Interruption
 from .overwriting import empty, is_to_be_overwritten
+from .saves import Saves
 from .supervision import complete
 
 OWN_TRAINER = "curitorch.external.trainer"
@@ -31,6 +32,7 @@ def run_training(
     settings: TrainerParams | None = None,
     checkpoint: CheckpointParams | None = None,
     launch: LaunchParams | None = None,
+    sdk: bool = False,
     run: TrainingRun | str | os.PathLike[str] | None = None,
 ) -> TrainingRun:
     """Train in processes of their own and return the complete run; call it in a stage's body.
@@ -48,6 +50,8 @@ def run_training(
         settings: What is trained. For our own trainer only; others get `options` alone.
         checkpoint: The checkpoint policy, for programs with the standard options.
         launch: How many processes, where, with how many restarts.
+        sdk: The program takes no standard options, only `inputs` and `options`: it learns of the
+            run from its environment, by `curitorch.external.sdk`.
         run: The run directory; without it, that of the stage's `TrainingRunCacher` output.
 
     Raises:
@@ -68,12 +72,13 @@ def run_training(
         check_object(settings.model, option="model")
         if settings.data:
             check_object(settings.data, option="data")
+    standard = not sdk
     program = [
         *program_words(trainer),
-        f"--run_dir={handle.path.resolve()}",
+        *([f"--run_dir={handle.path.resolve()}"] if standard else []),
         *(to_arguments(settings) if settings is not None else []),
         *(option_words({name: path_of(value) for name, value in (inputs or {}).items()})),
-        *(to_arguments(checkpoint)),
+        *(to_arguments(checkpoint) if standard else []),
         *(_device_words(launch) if own else []),
         *option_words(options or {}),
     ]
@@ -87,7 +92,8 @@ def run_training(
             empty(handle)
         if not handle.is_complete:
             with interruption:
-                complete(record, handle, command, launch, interruption)
+                saves = Saves(handle, checkpoint, launch) if sdk else None
+                complete(record, handle, command, launch, interruption, saves)
     interruption.pass_on()
     return handle
 

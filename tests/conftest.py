@@ -1,4 +1,8 @@
-"""Projects of users, in folders of their own, and running their experiments in real processes."""
+"""Projects of users, in folders of their own, and running their experiments in real processes.
+
+A test whose outside part cannot be had (a server from PyPI, an archive to download) is skipped; but
+where nothing may be left out, in CI or with CURITORCH_REQUIRE_ALL=1, that is a failure.
+"""
 
 import json
 import os
@@ -9,6 +13,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+
+OF_THE_MACHINE = (
+    *("needs a GPU", "needs a machine without a GPU", "needs /dev/full", "the leash needs Linux"),
+    *("needs root", "only root may mount", "cannot mount", "a file system cannot be mounted"),
+    *("this file system", "torch cannot do that", "openssl is not here"),
+)
+"""How the reasons of skips begin that are all right anywhere: no installation changes them."""
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 LEFT_BEHIND = shutil.ignore_patterns("data", "logs", "reports", "__pycache__")
@@ -23,6 +34,32 @@ if "WITNESSES" in os.environ:
     atexit.register(write)
 """
 """A sitecustomize: every Python process says at its end what it was and what it imported."""
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport():
+    """Let no test be skipped for what could be installed, where nothing may be left out."""
+    return _strict((yield))
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_make_collect_report():
+    """Nor a whole file."""
+    return _strict((yield))
+
+
+def _strict(report):
+    wanted = [os.environ.get(name, "") for name in ("CI", "CURITORCH_REQUIRE_ALL")]
+    must = any(word not in ("", "0", "false") for word in wanted)
+    if must and report.outcome == "skipped" and not hasattr(report, "wasxfail"):
+        reason = report.longrepr[2].removeprefix("Skipped: ")
+        if not reason.startswith(OF_THE_MACHINE):
+            report.outcome = "failed"
+            report.longrepr = (
+                f"Skipped: {reason}. With CI or CURITORCH_REQUIRE_ALL set nothing may be left out: "
+                "install it, or see OF_THE_MACHINE in tests/conftest.py."
+            )
+    return report
 
 
 @dataclass(frozen=True)

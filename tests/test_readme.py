@@ -15,7 +15,15 @@ REPOSITORY = Path(__file__).resolve().parents[1]
 BLOCK = re.compile(r"(?:^`(?P<file>[^`\n]+)`\n)?^```(?P<kind>\w+)\n(?P<text>.*?)^```$", re.M | re.S)
 DOCUMENTS = [
     REPOSITORY / name
-    for name in ("README.md", "docs/trainers.md", "docs/run-directory.md", "docs/stores.md")
+    for name in (
+        "README.md",
+        "docs/trainers.md",
+        "docs/run-directory.md",
+        "docs/stores.md",
+        "docs/sdk.md",
+        "docs/autopatch.md",
+        "docs/exact-resume.md",
+    )
 ]
 
 
@@ -96,7 +104,7 @@ def test_the_notebooks_lines_give_the_class_the_loss_and_a_checkpoint(followed):
     name, loss, path = output.strip().splitlines()[-1].split()
     assert name == "Net"
     assert float(loss) < 0.1
-    assert Path(path).name == "step-00000160.ckpt"
+    assert Path(path).parts[-2:] == ("step-00000160", "model.ckpt")
 
 
 def test_the_stage_body_of_ones_own_trains_with_its_own_options(followed):
@@ -111,7 +119,7 @@ def test_a_run_is_read_as_the_docs_say(followed):
     folder, _ = followed
     output = follow(DOCUMENTS[2], folder)
     assert output.startswith("True 160 ['complete']\n")
-    assert "step-00000160.ckpt" in output
+    assert "step-00000160/model.ckpt" in output
     assert "--run_dir runs/by_hand" in output
 
 
@@ -134,4 +142,34 @@ def test_links_lead_somewhere(document):
 def test_stores_and_plugins_do_what_their_document_shows(tmp_path):
     output = follow(DOCUMENTS[3], tmp_path)
     assert "120 b'a whole training state'" in output
+    assert "True []" in output
     assert "tensor(0.)" in output
+    assert "kept: [(60, 0), (64, 1)]" in output
+    assert "saved: 20" in output
+
+
+def test_a_script_reports_by_itself_and_under_a_stage_as_its_document_shows(followed):
+    folder, _ = followed
+    output = follow(REPOSITORY / "docs/sdk.md", folder)
+    [log] = folder.glob("periflow_trainer_*.log")
+    assert len(log.read_text().splitlines()) == 200
+    [path] = folder.glob("data/cache/scripted_*_run")
+    run = TrainingRun(path)
+    assert (run.is_complete, run.manifest.step) == (True, 200)
+    assert run.metrics()["loss"].iloc[-1] < 0.1
+    assert [c.path.name for c in run.checkpoints()] == ["checkpoint.pt"] * 3
+    assert output.strip().splitlines()[-1] == "160"
+    described = re.sub(r"\d+", "0", DOCUMENTS[2].read_text())
+    for file in (f for f in path.rglob("*") if f.is_file() and f.parent.name != "report"):
+        assert re.sub(r"\d+", "0", file.name) in described, file
+
+
+def test_an_unmodified_script_goes_on_as_its_document_shows(tmp_path):
+    output = follow(REPOSITORY / "docs/autopatch.md", tmp_path)
+    assert "ended with status 143" in output
+    assert "the same, bit for bit" in output
+    assert "train.py is complete; there is nothing to train" in output
+
+
+def test_plain_lightning_resumes_as_the_page_on_exactness_shows(tmp_path):
+    assert "exact: True" in follow(DOCUMENTS[6], tmp_path)

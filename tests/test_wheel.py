@@ -13,7 +13,8 @@ pytestmark = pytest.mark.slow
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 FOLDERS = ("params", "external", "cachers", "stages")
-FILES = ("__init__.py", "py.typed", "pyproject.toml", "README.md", "LICENSE")
+AT_START = ("curitorch_autopatch.pth", "curitorch_autopatch.start")  # in site-packages itself
+FILES = ("__init__.py", "py.typed", "pyproject.toml", "setup.py", "README.md", "LICENSE", *AT_START)
 
 
 @pytest.fixture(scope="module")
@@ -55,11 +56,15 @@ def test_every_module_and_the_types_marker_are_in_the_wheel(wheel):
     modules = {
         f"curitorch/{path.relative_to(REPOSITORY)}"
         for folder in FOLDERS
-        for path in (REPOSITORY / folder).rglob("*.py")
+        for path in (REPOSITORY / folder).rglob("*.py*")
+        if path.suffix in (".py", ".pyi")
     }
     assert modules | {"curitorch/__init__.py", "curitorch/py.typed"} <= names
     packed = {name for name in names if ".dist-info/" not in name}
-    assert packed == modules | {"curitorch/__init__.py", "curitorch/py.typed"}
+    beside = {name.rpartition("/")[2] for name in packed if "/purelib/" in name or "/" not in name}
+    assert beside == set(AT_START)
+    inside = {name for name in packed if name.startswith("curitorch/")}
+    assert inside == modules | {"curitorch/__init__.py", "curitorch/py.typed"}
     assert any(name.endswith(".dist-info/licenses/LICENSE") for name in names)
 
 

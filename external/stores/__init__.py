@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from .kinds import open_store
     from .local import LocalStore
     from .s3 import S3Store
+    from .saver import Saver
+    from .spool import SpoolingStore
     from .store import Store
     from .tcp import TcpStore
     from .verified_io import VerifiedCheckpointIO
@@ -24,6 +26,8 @@ _HOMES = {
     "LocalStore": ".local",
     "PeriodicCheckpoint": "..periodic_checkpoint",
     "S3Store": ".s3",
+    "SpoolingStore": ".spool",
+    "Saver": ".saver",
     "Store": ".store",
     "TcpStore": ".tcp",
     "VerifiedCheckpointIO": ".verified_io",
@@ -35,6 +39,8 @@ __all__ = [
     "LocalStore",
     "PeriodicCheckpoint",
     "S3Store",
+    "Saver",
+    "SpoolingStore",
     "Store",
     "TcpStore",
     "VerifiedCheckpointIO",

@@ -2,34 +2,30 @@
 
 import contextlib
 import json
+import os
+import pickle
 import socket
 import subprocess
 import sys
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from . import writer
+from .deferred import DeferredCopy
+from .owned import OptimizerWatch
 from .staging import StagingBuffer
+from .store import StoredCheckpoint, StoreError
+from .target import Target
 from .torch_image import lay_out
-
-
-@dataclass(frozen=True)
-class Written:
-    """A file that is whole and durable."""
-
-    path: Path
-    bytes: int
-    checksum: str
 
 
 @dataclass(frozen=True)
 class _Pending:
     number: int
-    path: Path
-    then: Callable[[Written], None]
+    what: str
+    then: Callable[[StoredCheckpoint], None]
 
 
 class BackgroundWriter:
@@ -38,9 +34,16 @@ class BackgroundWriter:
     Not to be used by two threads at once. Linux only: it needs memfd and descriptors over sockets.
 
     An error in the background is raised by the next call, whichever it is, once.
+
+    Args:
+        target: Where checkpoints go; it is pickled, and used by the process that writes.
+        watch: Copy the tensors of the optimizers that it knows only when they are about to change.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, target: Target, *, watch: OptimizerWatch | None = None) -> None:
+        self._target = target
+        self._watch = watch
+        self._copy: DeferredCopy | None = None
         self._buffer = StagingBuffer()
         self._pending: deque[_Pending] = deque()
         self._count = 0
@@ -49,35 +52,55 @@ class BackgroundWriter:
         self._process: subprocess.Popen[bytes] | None = None
 
     def save(
-        self, obj: object, path: Path, *, then: Callable[[Written], None] = lambda written: None
+        self,
+        obj: object,
+        request: Mapping[str, Any],
+        *,
+        what: str,
+        then: Callable[[StoredCheckpoint], None] = lambda kept: None,
     ) -> None:
-        """Stage `obj` and return; its tensors may change from then on.
+        """Stage `obj` and return; its tensors may change from then on, or after `hold`.
 
         Waits for the save before, whose staging memory is used again.
 
         Args:
             obj: What `torch.save` would take.
-            path: Where the file goes; its folder exists.
-            then: Called in the caller's thread, by a later call, when the file is durable.
+            request: For the target, plain JSON data.
+            what: Names the save in errors, e.g. `Saving step 120`.
+            then: Called in the caller's thread, by a later call, when the checkpoint is durable.
 
         Raises:
-            OSError: An earlier save failed; the checkpoints before it are as they were.
+            OSError, StoreError: An earlier save failed; the checkpoints before are as they were.
             MemoryError: There is no memory to stage it.
         """
         self.wait()
         image = lay_out(obj)
-        buffer = self._buffer.reserve(image.size)
-        image.copy_into(buffer)
-        self._count += 1
-        request = {"id": self._count, "size": image.size, "path": str(path.resolve())}
-        line = json.dumps(request).encode() + b"\n"
+        on_cuda = any(device.type == "cuda" for device in image.gpus())
+        buffer = self._buffer.reserve(image.size, pinned=on_cuda)
         connection = self._connection()
-        self._pending.append(_Pending(self._count, path, then))
-        try:
+        self._count += 1
+        line = json.dumps({"id": self._count, "request": dict(request)}).encode() + b"\n"
+
+        def send() -> None:
             sent = socket.send_fds(connection, [line], [self._buffer.descriptor])
             connection.sendall(line[sent:])
+
+        if self._watch is not None:
+            self._copy = DeferredCopy(image, buffer, self._watch.owned(), then=send)
+            self._watch.pending = self._copy
+            self._pending.append(_Pending(self._count, what, then))
+            return
+        image.copy_into(buffer)
+        self._pending.append(_Pending(self._count, what, then))
+        try:
+            send()
         except OSError:
             self._writer_died()
+
+    def hold(self) -> None:
+        """Return when every tensor may change; optimizers ask for that by themselves."""
+        if self._copy is not None:
+            self._copy.hold()
 
     @property
     def is_busy(self) -> bool:
@@ -88,8 +111,11 @@ class BackgroundWriter:
         """Take note of what is done, without waiting.
 
         Raises:
-            OSError: A save failed.
+            OSError, StoreError: A save failed.
         """
+        if self._copy is not None and self._copy.is_running:
+            return
+        self._finish_copy()
         while self._pending and self._receive(block=False):
             pass
 
@@ -97,8 +123,9 @@ class BackgroundWriter:
         """Wait until everything is durable.
 
         Raises:
-            OSError: A save failed.
+            OSError, StoreError: A save failed.
         """
+        self._finish_copy()
         while self._pending:
             self._receive(block=True)
 
@@ -106,7 +133,7 @@ class BackgroundWriter:
         """Wait, end the writer process and give the memory back.
 
         Raises:
-            OSError: A save failed; all is put away nevertheless.
+            OSError, StoreError: A save failed; all is put away nevertheless.
         """
         try:
             self.wait()
@@ -122,24 +149,47 @@ class BackgroundWriter:
 
     def _connection(self) -> socket.socket:
         if self._socket is None:
+            try:
+                target = pickle.dumps(self._target)
+            except (pickle.PicklingError, AttributeError, TypeError) as error:
+                raise TypeError(
+                    f"The process that writes needs the store pickled, which fails: {error}. "
+                    "Save synchronously, or give the store a __reduce__."
+                ) from error
             ours, theirs = socket.socketpair()
             with theirs:
                 self._process = subprocess.Popen(
-                    [sys.executable, "-I", "-S", writer.__file__, str(theirs.fileno())],
+                    [sys.executable, "-P", "-m", writer.__name__, str(theirs.fileno())],
                     pass_fds=[theirs.fileno()],
                     stdin=subprocess.DEVNULL,
+                    # What is importable here is so there: a store may be of the user's module.
+                    env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
                     start_new_session=True,  # no Ctrl-C from the terminal
                 )
+            ours.sendall(writer.LENGTH.pack(len(target)) + target)
             self._socket = ours
         return self._socket
+
+    def _finish_copy(self) -> None:
+        if self._copy is None or self._watch is None:
+            return
+        copy, self._copy = self._copy, None
+        self._watch.pending = None
+        try:
+            copy.finish()
+        except StoreError as error:
+            what = self._pending.pop().what
+            raise type(error)(f"{what} failed: {error}") from error
+        except OSError:
+            self._writer_died()
 
     def _receive(self, *, block: bool) -> bool:
         """Take one reply; returns whether there was one."""
         connection = self._connection()
-        connection.setblocking(block)
         while b"\n" not in self._received:
             try:
-                data = connection.recv(65536)
+                # By the call, not the socket: a deferred copy may be sending through it.
+                data = connection.recv(65536, 0 if block else socket.MSG_DONTWAIT)
             except BlockingIOError:
                 return False
             except OSError:
@@ -151,12 +201,12 @@ class BackgroundWriter:
         reply = json.loads(line)
         pending = self._pending.popleft()
         if "error" in reply:
-            raise OSError(reply["errno"], f"Saving '{pending.path}' failed: {reply['error']}")
-        pending.then(Written(pending.path, reply["bytes"], reply["checksum"]))
+            raise writer.raised(reply, what=pending.what)
+        pending.then(writer.kept(reply))
         return True
 
     def _writer_died(self) -> NoReturn:
-        lost = [str(pending.path) for pending in self._pending]
+        lost = [pending.what for pending in self._pending]
         self._pending.clear()
         if self._socket is not None:
             with contextlib.suppress(OSError):
@@ -164,7 +214,6 @@ class BackgroundWriter:
         self._socket, self._received = None, b""
         code = self._process.wait() if self._process is not None else None
         raise OSError(
-            f"The process that writes checkpoints ended with {code} before it had written "
-            f"{', '.join(lost)}. The checkpoints before are as they were; the next save "
-            "starts it anew."
+            f"{', '.join(lost)} failed: the process that writes ended with {code} before it was "
+            "done. The checkpoints before are as they were; the next save starts it anew."
         )

@@ -9,7 +9,10 @@ from ..schema import UnreadableFile
 from .sidecar import folder_name, from_json, step_of
 from .store import StoredCheckpoint, check_name
 
-_CANNOT_BE_READ = {errno.EIO, errno.ENOENT, errno.ENOTDIR, errno.ESTALE}
+BROKEN = {errno.EIO, errno.EUCLEAN, errno.EBADMSG}
+"""The numbers of errors that a broken disk causes, and what ext4 and XFS make of them."""
+
+_CANNOT_BE_READ = {*BROKEN, errno.ENOENT, errno.ENOTDIR, errno.ESTALE}
 
 
 def read_all(root: Path) -> tuple[list[StoredCheckpoint], list[Exception]]:
@@ -44,7 +47,7 @@ def read_sidecar(path: Path, step: int) -> StoredCheckpoint:
     try:
         data = path.read_bytes()
     except OSError as error:
-        if error.errno != errno.EIO:
+        if error.errno not in BROKEN:
             raise
         raise UnreadableFile(f"'{path}' cannot be read ({error.strerror}).") from error
     return from_json(data, where=f"'{path}'", step=step)

@@ -6,6 +6,8 @@ import socket
 import ssl
 import threading
 
+from .store import StoreUnreachable
+
 
 class ConnectionPool:
     """Opens connections and keeps them.
@@ -31,6 +33,7 @@ class ConnectionPool:
 
         Raises:
             OSError: The service cannot be reached, or the pool was closed.
+            StoreUnreachable: Its certificate cannot be trusted, which trying again does not change.
         """
         with self._lock:
             if self._closed:
@@ -49,7 +52,14 @@ class ConnectionPool:
             connection = http.client.HTTPSConnection(
                 self._endpoint, self._port, timeout=self._timeout, context=self._tls
             )
-        connection.connect()
+        try:
+            connection.connect()
+        except ssl.SSLCertVerificationError as error:
+            raise StoreUnreachable(
+                f"The certificate of https://{self._endpoint}:{self._port} cannot be trusted "
+                f"({error.verify_message.rstrip('.')}). Nothing was sent: give tls_ca=FILE, the "
+                "PEM file of its authority or its own, and an endpoint that it names."
+            ) from error
         return connection
 
     def put_back(

@@ -5,7 +5,6 @@ system releases when it dies, however it dies: so the next writer knows what it 
 """
 
 import contextlib
-import hashlib
 import os
 import secrets
 import shutil
@@ -14,14 +13,17 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from ..atomic import checksum, fsync_directory
+from ..atomic import fsync_directory
+from ..checksum import WRITTEN, kind_of
 from ..schema import UnreadableFile
+from .clone import clone
+from .file_copy import copy_file
+from .measuring import measured
 from .sidecar import folder_name, sidecar_name, step_of
 from .store import StoredFile
 
 PREFIX = ".draft-"
 _LOCK = ".writer"
-_PIECE = 4 << 20  # bytes
 
 
 class Draft:
@@ -43,6 +45,9 @@ class Draft:
     ) -> StoredFile:
         """Put a durable copy of `source` into the draft, reading it once.
 
+        A file of another checkpoint here, or one to be moved, is hard-linked; else it is a clone,
+        which takes no room either, or where the file system has none, a copy.
+
         Args:
             name: What the file is called in the checkpoint.
             source: A local file.
@@ -54,17 +59,20 @@ class Draft:
             OSError: It cannot be read, or the disk is full.
         """
         target = self.folder / name
+        kind = kind_of(known.checksum) if known else WRITTEN
         found = None
         if (move or self.is_in_store(source)) and _link(source, target):
-            found = known or StoredFile(target.stat().st_size, checksum(target))
+            found = known or measured(target)
             if target.stat().st_size != found.bytes:
                 found = None
+            with target.open("rb") as file:
+                os.fsync(file.fileno())
+        elif clone(source, target):
+            found = measured(target, kind=kind)  # not of the source, which may change
         else:
-            found = _copy(source, target)
+            found = copy_file(source, target, kind=kind)
         if found is None or (known is not None and found != known):
             raise UnreadableFile(f"'{source}' is not what its writer recorded: torn or altered.")
-        with target.open("rb") as file:
-            os.fsync(file.fileno())
         return found
 
     def publish(self, step: int, sidecar: bytes) -> None:
@@ -186,14 +194,3 @@ def _rename_to_new(path: Path, new: Path) -> None:
         raise
     except OSError:  # a file system without hard links: the store's lock has to do
         path.rename(new)
-
-
-def _copy(source: Path, target: Path) -> StoredFile:
-    """Copy the bytes of `source`; what is returned is true of the copy, whatever happens to it."""
-    digest, size = hashlib.sha256(), 0
-    with source.open("rb") as reader, target.open("xb") as writer:
-        while piece := reader.read(_PIECE):
-            digest.update(piece)
-            writer.write(piece)
-            size += len(piece)
-    return StoredFile(size, "sha256:" + digest.hexdigest())

@@ -4,8 +4,10 @@
     open_store("tcp", "job_id=digits,ckpt_service_endpoint=10.0.0.5,ckpt_service_port=8731,…")
     open_store("s3", {"root": "s3://bucket/job/"})
     open_store("my_package.stores:MyStore", "folder=/data")
+    open_store("tcp", "…,spool=/scratch/spool,spool_bytes=50GB")
 
-The settings of a kind are the arguments of its class, which is imported only now.
+The settings of a kind are the arguments of its class, which is imported only now. With `spool` any
+of them is put into through a local folder, without waiting for it: see `SpoolingStore`.
 """
 
 import inspect
@@ -16,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from ..import_object import ObjectNotFound, import_object
+from .byte_count import parse_bytes
 from .settings import BadSettings, parse_settings
 from .store import Store
 
@@ -39,12 +42,44 @@ def open_store(kind: str, settings: str | Mapping[str, Any] = "") -> Store:
     Args:
         kind: A key of `KINDS`, or `package.module:Class` of a store of your own.
         settings: A line `key=value,key=value`, or a mapping; words become what the class takes.
+            `spool`, a folder, and `spool_bytes`, what may lie there at most, are for every kind.
 
     Raises:
         BadSettings: There is no such kind, or a key is unknown, missing, or has an unfit value.
         ModuleNotFoundError: An optional dependency is missing; the message names the extra.
     """
-    given = parse_settings(settings) if isinstance(settings, str) else settings
+    given = dict(parse_settings(settings) if isinstance(settings, str) else settings)
+    spool = _spool(given)
+    store = _open(kind, given)
+    if spool is None:
+        return store
+    from .spool import SpoolingStore
+
+    try:
+        return SpoolingStore(store, spool[0], limit_bytes=spool[1])
+    except BaseException:
+        store.close()
+        raise
+
+
+def _spool(given: dict[str, Any]) -> tuple[Path, int] | None:
+    """Take the settings of a spool out of `given`; returns its folder and most bytes."""
+    folder, count = given.pop("spool", None), given.pop("spool_bytes", None)
+    if folder is None and count is None:
+        return None
+    if not folder or count is None:
+        raise BadSettings(
+            f"A spool needs a folder and its most bytes, given are spool={folder or ''} and "
+            f"spool_bytes={'' if count is None else count}. Write both, e.g. "
+            "spool=/scratch/spool,spool_bytes=50GB."
+        )
+    try:
+        return Path(folder), parse_bytes(str(count))
+    except ValueError as error:
+        raise BadSettings(f"spool_bytes: {error}") from error
+
+
+def _open(kind: str, given: Mapping[str, Any]) -> Store:
     store_class = _class_of(kind)
     parameters = inspect.signature(store_class, eval_str=True).parameters
     arguments: dict[str, Any] = {}

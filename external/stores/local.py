@@ -15,7 +15,7 @@ import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from filelock import FileLock
 
@@ -24,6 +24,7 @@ from ..schema import UnreadableFile
 from .committed import check_files, read_all, read_sidecar
 from .draft import Draft, leftovers, may_have_leftovers, remove, trash
 from .lease_file import LeaseFile
+from .measuring import is_same
 from .sidecar import OtherSchema, folder_name, from_json, sidecar_name, to_json
 from .store import (
     CheckpointExists,
@@ -74,7 +75,8 @@ class LocalStore(Store):
     ) -> StoredCheckpoint:
         """Store `files` as the checkpoint of `step`, as `Store.put` says.
 
-        A file that `fetch` returned is shared with the checkpoint that it came from, not copied.
+        A file that `fetch` returned is shared with the checkpoint that it came from, not copied;
+        others are cloned where the file system has clones (XFS, Btrfs), which takes no room.
 
         Args:
             step: Optimizer steps done; at least 0.
@@ -91,7 +93,7 @@ class LocalStore(Store):
         """
         if not files:
             raise ValueError("files is empty: a checkpoint needs a file. Give {name: path}.")
-        promised = {name: StoredFile(0, "sha256:" + "0" * 64) for name in files}
+        promised = {name: StoredFile(0, "") for name in files}
         to_json(StoredCheckpoint(check_step(step), promised, dict(details or {})))  # refuses early
         with self._changes(lease):
             draft = Draft(self.root)
@@ -100,8 +102,7 @@ class LocalStore(Store):
                 name: draft.add(name, Path(path), move=move, known=(known or {}).get(name))
                 for name, path in files.items()
             }
-            sidecar = to_json(StoredCheckpoint(step, stored, dict(details or {})))
-            self._commit(draft, step, sidecar, lease)
+            kept = self._commit(draft, StoredCheckpoint(step, stored, dict(details or {})), lease)
         except OSError as error:
             if error.errno is None or error.filename is not None:
                 raise
@@ -113,7 +114,7 @@ class LocalStore(Store):
             for path in files.values():
                 if not draft.is_in_store(Path(path)):
                     Path(path).unlink(missing_ok=True)
-        return from_json(sidecar, where="The sidecar")
+        return kept
 
     def list(self) -> builtins.list[StoredCheckpoint]:
         """Return the checkpoints whose sidecar can be read and whose sizes hold, lowest step first.
@@ -126,12 +127,15 @@ class LocalStore(Store):
         return found
 
     def fetch(self, checkpoint: StoredCheckpoint, name: str, folder: Path) -> Path:
-        """Return the path of one file in the store itself, verified; do not write to it."""
+        """Return the path of one file in the store itself, verified; do not write to it.
+
+        One that is kept in parts (see `Saver`, `share_unchanged`) is put together in `folder`.
+        """
         if name not in checkpoint.files:
-            raise UnreadableFile(
-                f"The checkpoint of step {checkpoint.step} has no file {name!r}; it has "
-                f"{', '.join(map(repr, checkpoint.files))}."
-            )
+            from .whole import materialise  # which needs this module
+
+            materialise(self, checkpoint, name, folder / name)
+            return folder / name
         one = replace(checkpoint, files={name: checkpoint.files[name]})
         check_files(self.root, one, read=True)
         return self.root / folder_name(checkpoint.step) / name
@@ -147,6 +151,19 @@ class LocalStore(Store):
             gone = self._take_away(step)
         for path in gone:
             remove(path)
+
+    @contextlib.contextmanager
+    def drafting(self) -> Iterator[Path]:
+        """Yield a folder on the store's own file system, which is swept if its maker dies."""
+        with self._changes():
+            draft = Draft(self.root)
+        try:
+            yield draft.folder
+        finally:
+            draft.discard()
+
+    def __reduce__(self) -> tuple[type[Self], tuple[Path]]:
+        return type(self), (self.root,)
 
     @contextlib.contextmanager
     def lease(self, holder: str) -> Iterator[Lease]:
@@ -167,31 +184,39 @@ class LocalStore(Store):
                 self._leases.check(lease)
             yield
 
-    def _commit(self, draft: Draft, step: int, sidecar: bytes, lease: Lease | None) -> None:
+    def _commit(
+        self, draft: Draft, ours: StoredCheckpoint, lease: Lease | None
+    ) -> StoredCheckpoint:
         """Publish the draft, or find the same checkpoint there; one that is broken makes way."""
+        step, sidecar = ours.step, to_json(ours)
         path = self.root / sidecar_name(step)
-        gone: builtins.list[Path] = []
+        kept, gone = from_json(sidecar, where="The sidecar"), []
         with self._changes(lease):
-            if not self._is_valid(path, step):
+            there = self._valid(path, step)
+            if there is None:
                 gone = self._take_away(step)
                 draft.publish(step, sidecar)
-            elif path.read_bytes() != sidecar:
+            elif is_same(there, ours, {name: draft.folder / name for name in ours.files}):
+                kept = there
+            else:
                 raise CheckpointExists(
                     f"'{path}' is of another checkpoint of step {step}, which was not touched. "
                     "Delete it first, or use another root."
                 )
         for each in gone:
             remove(each)
+        return kept
 
-    def _is_valid(self, path: Path, step: int) -> bool:
-        """Return whether there is a checkpoint and what its sidecar says holds."""
+    def _valid(self, path: Path, step: int) -> StoredCheckpoint | None:
+        """Return the checkpoint that is there, if what its sidecar says holds."""
         try:
-            check_files(self.root, read_sidecar(path, step), read=True)
+            found = read_sidecar(path, step)
+            check_files(self.root, found, read=True)
         except OtherSchema as error:
             raise CheckpointExists(f"{error} It was not touched.") from error
         except (FileNotFoundError, UnreadableFile):
-            return False
-        return True
+            return None
+        return found
 
     def _take_away(self, step: int) -> builtins.list[Path]:
         """Rename what there is of `step` to what anybody may remove, sidecar first."""

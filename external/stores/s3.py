@@ -12,34 +12,31 @@ of uploads that never ended. Where writers do without a lease, such leftovers go
 
 import builtins
 import contextlib
-import time
+import functools
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
-from ..atomic import checksum, whole_file
-from ..manifest import check_file
 from ..schema import UnreadableFile
-from .s3_bucket import S3Bucket, S3Object
-from .s3_errors import NoSuchObject, ObjectChanged
+from .measuring import measured
+from .s3_bucket import S3Bucket
+from .s3_commits import S3Commits
+from .s3_errors import NoSuchObject
+from .s3_files import S3Files
 from .s3_lease import S3Lease
-from .s3_sidecars import S3Sidecars, file_key
+from .s3_sidecars import S3Sidecars
 from .s3_sweep import new_upload, sweep
-from .sidecar import OtherSchema, folder_name, from_json, sidecar_name, to_json
+from .sidecar import OtherSchema, folder_name, sidecar_name, to_json
 from .store import (
     CheckpointExists,
     Lease,
     Store,
     StoredCheckpoint,
     StoredFile,
-    StoreError,
-    check_name,
     check_step,
 )
-
-_SETTLE = 1.0  # seconds within which a write that another writer has begun arrives
 
 
 class S3Store(Store):
@@ -76,19 +73,26 @@ class S3Store(Store):
         attempts: int = 5,
         part_bytes: int = 8 << 20,
     ) -> None:
-        self._bucket = S3Bucket(
-            root,
-            endpoint_url=endpoint_url,
-            region=region,
-            profile=profile,
-            timeout=timeout,
-            attempts=attempts,
-            part_bytes=part_bytes,
+        settings: dict[str, Any] = {
+            "endpoint_url": endpoint_url,
+            "region": region,
+            "profile": profile,
+            "timeout": timeout,
+            "attempts": attempts,
+            "part_bytes": part_bytes,
+        }
+        self._bucket = S3Bucket(root, **settings)
+        self._opened_by = functools.partial(
+            type(self), root, lease_seconds=lease_seconds, **settings
         )
         self.root = self._bucket.address()
         self._leases = S3Lease(self._bucket, lease_seconds)
         self._sidecars = S3Sidecars(self._bucket)
-        self._verified: dict[str, str] = {}  # the ETag of files that were read or sent whole
+        self._files = S3Files(self._bucket, self._sidecars)
+        self._commits = S3Commits(self._bucket, self._sidecars, self._files)
+
+    def __reduce__(self) -> tuple[Callable[[], Store], tuple[()]]:
+        return self._opened_by, ()
 
     def put(
         self,
@@ -97,32 +101,48 @@ class S3Store(Store):
         *,
         details: Mapping[str, Any] | None = None,
         lease: Lease | None = None,
+        move: bool = False,
+        known: Mapping[str, StoredFile] | None = None,
     ) -> StoredCheckpoint:
         """Store `files` as the checkpoint of `step`, as `Store.put` says.
 
-        If the server does not answer to the sidecar itself, nobody knows whether the checkpoint
-        came to be; `list` tells, and putting the same one again does no harm.
+        Args:
+            step: Optimizer steps done; at least 0.
+            files: What the checkpoint consists of.
+            details: Plain JSON data for the sidecar.
+            lease: From `lease()`.
+            move: Nothing can be taken over: `files` stay.
+            known: The size and checksum of files that their writer knows; compared with what goes
+                up.
+
+        Raises:
+            StoreUnreachable: No checkpoint came to be; but if it was the sidecar itself to which
+                the server did not answer, nobody knows: `list` tells, and putting the same one
+                again does no harm.
+            UnreadableFile: A file is not what `known` says.
         """
         if not files:
             raise ValueError("files is empty: a checkpoint needs a file. Give {name: path}.")
-        promised = {name: StoredFile(0, "sha256:" + "0" * 64) for name in files}
+        promised = {name: StoredFile(0, "") for name in files}
         planned = StoredCheckpoint(check_step(step), promised, dict(details or {}))
         to_json(planned)  # refuses early
         self._check(lease)
         if (there := self._make_way(step)) is not None:
-            paths = {name: Path(path) for name, path in files.items()}
-            ours = {n: StoredFile(p.stat().st_size, checksum(p)) for n, p in paths.items()}
-            return self._same(there, replace(planned, files=ours))
+            ours = {
+                name: (known or {}).get(name) or measured(Path(path))
+                for name, path in files.items()
+            }
+            return self._commits.same(there, replace(planned, files=ours), files)
         checkpoint = replace(planned, files={}, upload=new_upload(lease))
         try:
             for name, path in files.items():
-                key = file_key(checkpoint, name)
-                checkpoint.files[name], self._verified[key] = self._bucket.upload(key, Path(path))
+                said = (known or {}).get(name)
+                checkpoint.files[name] = self._files.send(checkpoint, name, Path(path), said)
             self._check(lease)
         except BaseException:
-            self._discard(checkpoint, files)
+            self._files.discard(checkpoint, files)
             raise
-        return self._commit(checkpoint, alone=lease is not None)
+        return self._commits.commit(checkpoint, files, alone=lease is not None)
 
     def list(self) -> builtins.list[StoredCheckpoint]:
         """Return the checkpoints whose sidecar can be read and whose sizes hold, lowest step first.
@@ -145,21 +165,7 @@ class S3Store(Store):
 
         A copy appears whole, or not at all.
         """
-        file = checkpoint.files.get(name)
-        if file is None:
-            raise UnreadableFile(
-                f"The checkpoint of step {checkpoint.step} has no file {name!r}; it has "
-                f"{', '.join(map(repr, checkpoint.files))}."
-            )
-        target = Path(folder) / check_name(name, what="File")
-        with contextlib.suppress(UnreadableFile):
-            check_file(target, size=file.bytes, digest=file.checksum, read=True)
-            return target
-        there = self._sidecars.look(checkpoint, name)
-        with whole_file(target) as temporary, temporary.open("wb") as copy:
-            self._compare(checkpoint, name, self._download(there, copy))
-        self._verified[there.key] = there.etag
-        return target
+        return self._files.fetch(checkpoint, name, folder)
 
     def verify(self, checkpoint: StoredCheckpoint) -> None:
         """Read all files, without keeping them, and compare their checksums.
@@ -167,11 +173,7 @@ class S3Store(Store):
         One that this store object has sent or read whole before is not read again if its ETag is
         still the same.
         """
-        for name in checkpoint.files:
-            there = self._sidecars.look(checkpoint, name)
-            if self._verified.get(there.key) != there.etag:
-                self._compare(checkpoint, name, self._download(there, None))
-                self._verified[there.key] = there.etag
+        self._files.verify(checkpoint)
 
     def delete(self, step: int, *, lease: Lease | None = None) -> None:
         """Delete the checkpoint of `step`, sidecar first; nothing happens if there is none."""
@@ -185,9 +187,7 @@ class S3Store(Store):
         except UnreadableFile:
             pass  # all there is of the step goes
         self._bucket.delete(sidecar_name(step))
-        for entry in self._bucket.list(folder).objects:
-            self._bucket.delete(entry.key)
-            self._verified.pop(entry.key, None)
+        self._files.delete(folder)
 
     @contextlib.contextmanager
     def lease(self, holder: str) -> Iterator[Lease]:
@@ -220,73 +220,3 @@ class S3Store(Store):
             self.delete(step)
             return None
         return there
-
-    def _commit(self, checkpoint: StoredCheckpoint, *, alone: bool) -> StoredCheckpoint:
-        """Create the sidecar; from then on the checkpoint exists.
-
-        After an error of the server it may exist as well: its files have to stay.
-
-        Args:
-            checkpoint: Whose files are there.
-            alone: No other writer is to be expected.
-        """
-        key, data = sidecar_name(checkpoint.step), to_json(checkpoint)
-        try:
-            self._bucket.create(key, data)
-            if not alone:
-                self._settle(checkpoint, data)
-        except ObjectChanged:
-            self._discard(checkpoint, checkpoint.files)
-            return self._same(self._sidecars.read(checkpoint.step), checkpoint)
-        return from_json(data, where="The sidecar")
-
-    def _settle(self, checkpoint: StoredCheckpoint, data: bytes) -> None:
-        """See whether another writer of the same step has overwritten the sidecar after all.
-
-        For servers that look for an object when a write begins, as OpenStack Swift does, and not
-        when it ends. Another writer whose files are not there yet will find the sidecar.
-
-        Raises:
-            ObjectChanged: It did.
-        """
-        start = folder_name(checkpoint.step) + "/"
-        others = [
-            entry
-            for entry in self._bucket.list(start).objects
-            if not entry.key.startswith(f"{start}{checkpoint.upload}/")
-        ]
-        if others:
-            time.sleep(_SETTLE)
-            if self._bucket.read(sidecar_name(checkpoint.step)) != data:
-                raise ObjectChanged("Another checkpoint came to be in the same moment.")
-
-    def _same(self, there: StoredCheckpoint, ours: StoredCheckpoint) -> StoredCheckpoint:
-        """Return `there` if it is the same as `ours`, or refuse."""
-        if there != from_json(to_json(ours), where="The sidecar"):
-            raise CheckpointExists(
-                f"'{self._bucket.address(sidecar_name(ours.step))}' is of another checkpoint of "
-                f"step {ours.step}, which was not touched. Delete it first, or use another root."
-            )
-        return there
-
-    def _discard(self, checkpoint: StoredCheckpoint, names: Mapping[str, object]) -> None:
-        """Delete the files of an upload that no sidecar names; the next lease sweeps the rest."""
-        with contextlib.suppress(StoreError):
-            for name in names:
-                self._verified.pop(file_key(checkpoint, name), None)
-                self._bucket.delete(file_key(checkpoint, name))
-
-    def _download(self, there: S3Object, copy: IO[bytes] | None) -> StoredFile:
-        try:
-            return self._bucket.download(there.key, there.bytes, copy)
-        except (NoSuchObject, ObjectChanged) as error:
-            raise UnreadableFile(
-                f"'{self._bucket.address(there.key)}' was changed while it was read."
-            ) from error
-
-    def _compare(self, checkpoint: StoredCheckpoint, name: str, found: StoredFile) -> None:
-        if found != checkpoint.files[name]:
-            raise UnreadableFile(
-                f"'{self._bucket.address(file_key(checkpoint, name))}' does not have its recorded "
-                "checksum: it was altered."
-            )

@@ -9,10 +9,10 @@ import datetime
 import os
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
+from ..checksum import WRITTEN
 from .hashing_file import HashingFile
 from .s3_client import S3Client
 from .s3_errors import (
@@ -22,29 +22,12 @@ from .s3_errors import (
     cut_off,
     server_time,
 )
+from .s3_object import Listing, S3Object
 from .store import StoredFile, StoreError, StoreUnreachable
 
 _MOST_PARTS = 9_000  # of 10,000 that S3 allows
 _THREADS = 4  # transfers of parts at a time
 _CONFLICTS = 5  # tries of a conditional write that meets another one under way
-
-
-@dataclass(frozen=True)
-class S3Object:
-    """One object: `key` relative to the prefix, `modified` by the server's clock."""
-
-    key: str
-    bytes: int
-    etag: str
-    modified: datetime.datetime
-
-
-@dataclass(frozen=True)
-class Listing:
-    """Objects in the order of their keys, and when the server listed them, by its own clock."""
-
-    objects: list[S3Object]
-    now: datetime.datetime
 
 
 class S3Bucket(S3Client):
@@ -141,7 +124,7 @@ class S3Bucket(S3Client):
                 time.sleep(0.1)
         raise AssertionError("unreachable: the last round returns or raises")
 
-    def upload(self, key: str, path: Path) -> tuple[StoredFile, str]:
+    def upload(self, key: str, path: Path, *, kind: str = WRITTEN) -> tuple[StoredFile, str]:
         """Upload a local file; returns what went up, whatever becomes of the file, and the ETag.
 
         Raises:
@@ -149,11 +132,11 @@ class S3Bucket(S3Client):
             StoreError: What the server has is not of that size.
         """
         with path.open("rb") as file:
-            first = HashingFile(file)
+            first = HashingFile(file, kind=kind)
             data = first.read(self.part_bytes)
             if len(data) < self.part_bytes:
                 return first.result(), self._put(key, data)
-            sent = self.again(lambda: self._upload_parts(key, file))
+            sent = self.again(lambda: self._upload_parts(key, file, kind))
         there = self.head(key)
         if there.bytes != sent.bytes:
             raise StoreError(
@@ -162,13 +145,16 @@ class S3Bucket(S3Client):
             )
         return sent, there.etag
 
-    def download(self, key: str, size: int, file: IO[bytes] | None = None) -> StoredFile:
+    def download(
+        self, key: str, size: int, file: IO[bytes] | None = None, *, kind: str = WRITTEN
+    ) -> StoredFile:
         """Read a whole object, into `file` if there is one; returns what came.
 
         Args:
             key: Of the object.
             size: Its size in bytes.
             file: Open for writing.
+            kind: Of the checksum.
 
         Raises:
             NoSuchObject: There is none.
@@ -176,10 +162,10 @@ class S3Bucket(S3Client):
             OSError: `file` cannot be written.
         """
         if size < self.part_bytes:
-            sink = HashingFile(file)
+            sink = HashingFile(file, kind=kind)
             sink.write(self.read(key))
             return sink.result()
-        return self.again(lambda: self._download_parts(key, size, file))
+        return self.again(lambda: self._download_parts(key, size, file, kind))
 
     def delete(self, key: str) -> None:
         """Delete an object; nothing happens if there is none."""
@@ -221,10 +207,10 @@ class S3Bucket(S3Client):
         )
         return str(answer["ETag"])
 
-    def _upload_parts(self, key: str, file: IO[builtins.bytes]) -> StoredFile:
+    def _upload_parts(self, key: str, file: IO[builtins.bytes], kind: str) -> StoredFile:
         size = os.fstat(file.fileno()).st_size
         file.seek(0)
-        source = HashingFile(file)
+        source = HashingFile(file, kind=kind)
         with self.explained("storing", key):
             self.client.upload_fileobj(
                 *(source, self.name, self.prefix + key),
@@ -232,11 +218,13 @@ class S3Bucket(S3Client):
             )
         return source.result()
 
-    def _download_parts(self, key: str, size: int, file: IO[builtins.bytes] | None) -> StoredFile:
+    def _download_parts(
+        self, key: str, size: int, file: IO[builtins.bytes] | None, kind: str
+    ) -> StoredFile:
         if file is not None:
             file.seek(0)
             file.truncate()
-        sink = HashingFile(file)
+        sink = HashingFile(file, kind=kind)
         with self.explained("reading", key):
             self.client.download_fileobj(
                 *(self.name, self.prefix + key, sink), Config=_transfer(self.part_bytes)

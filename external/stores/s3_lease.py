@@ -17,24 +17,28 @@ does every commit.
 """
 
 import contextlib
-import datetime
 import json
-import re
 import secrets
-import threading
 import time
 from collections.abc import Iterator
 
-from ..schema import UnreadableFile, check_schema
-from .s3_bucket import S3Bucket, S3Object
+from ..schema import UnreadableFile
+from .s3_bucket import S3Bucket
 from .s3_errors import NoSuchObject, ObjectChanged
+from .s3_held_lease import HeldLease
+from .s3_lease_object import (
+    LONGEST,
+    SCHEMA,
+    is_lease,
+    lease_key,
+    lost,
+    newest_lease,
+    read_lease,
+    token_of,
+)
+from .s3_object import S3Object
 from .store import Lease, LeaseLost, StoreError, check_name
 
-SCHEMA = 1
-
-LONGEST = 3600.0  # seconds without renewal: nobody waits longer for a dead holder
-
-_KEY = re.compile(r"lease-([0-9]{8,18})\.json")
 _CLAIM = "lease-claim-"
 _SETTLE = 1.0  # seconds within which a write that another one has begun arrives
 _MARGIN = 1.0  # seconds: the server's times are whole seconds
@@ -57,7 +61,7 @@ class S3Lease:
             raise ValueError(f"lease_seconds is {seconds}, expected 1 to {LONGEST:.0f}.")
         self._bucket = bucket
         self._seconds = seconds
-        self._held: dict[Lease, _Held] = {}
+        self._held: dict[Lease, HeldLease] = {}
 
     @contextlib.contextmanager
     def hold(self, holder: str) -> Iterator[Lease]:
@@ -89,13 +93,13 @@ class S3Lease:
         if held is not None:
             held.check()
         else:  # of another process or store object
-            newest = _newest(self._bucket)[0]
-            if newest is None or _token(newest) != lease.token or not newest.bytes:
-                raise _lost(self._bucket, lease, newest)
-            if _read(self._bucket, newest.key)[0] != lease.holder:
-                raise _lost(self._bucket, lease, newest)
+            newest = newest_lease(self._bucket)[0]
+            if newest is None or token_of(newest) != lease.token or not newest.bytes:
+                raise lost(self._bucket, lease, newest)
+            if read_lease(self._bucket, newest.key)[0] != lease.holder:
+                raise lost(self._bucket, lease, newest)
 
-    def _take(self, holder: str) -> "tuple[Lease, _Held]":
+    def _take(self, holder: str) -> tuple[Lease, HeldLease]:
         claim = f"{_CLAIM}{secrets.token_hex(8)}"
         self._bucket.write(claim, b"")
         try:
@@ -104,9 +108,9 @@ class S3Lease:
             with contextlib.suppress(StoreError):
                 self._bucket.delete(claim)
 
-    def _create(self, holder: str, claim: str) -> "tuple[Lease, _Held]":
+    def _create(self, holder: str, claim: str) -> tuple[Lease, HeldLease]:
         newest = self._wait_for_free()
-        lease = Lease(holder, 1 + (0 if newest is None else _token(newest)))
+        lease = Lease(holder, 1 + (0 if newest is None else token_of(newest)))
         record = {
             "schema": SCHEMA,
             "holder": holder,
@@ -114,13 +118,13 @@ class S3Lease:
             "nonce": secrets.token_hex(8),
         }
         data = json.dumps(record).encode() + b"\n"
-        key = _key(lease.token)
+        key = lease_key(lease.token)
         try:
             etag = self._bucket.create(key, data)
         except ObjectChanged:
             raise self._somebody_else() from None
         self._check_conditions(key)
-        held = _Held(self._bucket, lease, data, etag, self._seconds)
+        held = HeldLease(self._bucket, lease, data, etag, self._seconds)
         listing = self._bucket.list("lease-")
         claims = {entry.key for entry in listing.objects if entry.key.startswith(_CLAIM)}
         if claims - {claim}:
@@ -131,7 +135,7 @@ class S3Lease:
             raise self._somebody_else() from None
         for entry in listing.objects:
             is_old = (listing.now - entry.modified).total_seconds() > LONGEST
-            if _token(entry) < lease.token if _is_lease(entry) else entry.key in claims and is_old:
+            if token_of(entry) < lease.token if is_lease(entry) else entry.key in claims and is_old:
                 self._bucket.delete(entry.key)
         return lease, held
 
@@ -143,7 +147,7 @@ class S3Lease:
         """
         first = None
         while True:
-            newest, now = _newest(self._bucket)
+            newest, now = newest_lease(self._bucket)
             if newest is None or not newest.bytes:
                 return newest
             if first is None:
@@ -151,7 +155,7 @@ class S3Lease:
             elif (newest.key, newest.modified) != (first.key, first.modified):
                 raise self._somebody_else()
             try:
-                seconds = _read(self._bucket, newest.key)[1]
+                seconds = read_lease(self._bucket, newest.key)[1]
             except NoSuchObject:  # given up just now
                 time.sleep(_POLL)
                 continue
@@ -174,108 +178,10 @@ class S3Lease:
     def _somebody_else(self) -> LeaseLost:
         who = "somebody else"
         with contextlib.suppress(StoreError, UnreadableFile):
-            newest = _newest(self._bucket)[0]
+            newest = newest_lease(self._bucket)[0]
             if newest is not None and newest.bytes:
-                who = repr(_read(self._bucket, newest.key)[0])
+                who = repr(read_lease(self._bucket, newest.key)[0])
         return LeaseLost(
             f"'{self._bucket.address()}' is leased to {who}, who is alive. Wait for that writer to "
             "end, or use another root."
         )
-
-
-class _Held:
-    """A lease that this process holds, and the thread that renews it."""
-
-    def __init__(
-        self, bucket: S3Bucket, lease: Lease, data: bytes, etag: str, seconds: float
-    ) -> None:
-        self._bucket = bucket
-        self._lease = lease
-        self._data = data
-        self._etag = etag
-        self._seconds = seconds
-        self._lock = threading.Lock()
-        self._ended = threading.Event()
-        self._thread = threading.Thread(target=self._renew, name="curitorch-lease", daemon=True)
-
-    def start(self) -> None:
-        self._thread.start()
-
-    def check(self) -> None:
-        with self._lock:
-            newest = _newest(self._bucket)[0]
-            if newest is None or newest.key != _key(self._lease.token) or newest.etag != self._etag:
-                raise _lost(self._bucket, self._lease, newest)
-
-    def release(self) -> None:
-        """Stop renewing and give the lease back; where that fails, it ends by itself."""
-        self._ended.set()
-        self._thread.join(timeout=self._seconds)
-        with contextlib.suppress(StoreError):
-            self.check()
-            self._bucket.write(_key(self._lease.token), b"")
-
-    def _renew(self) -> None:
-        while not self._ended.wait(self._seconds / 3):
-            try:
-                self.check()
-                with self._lock:
-                    self._etag = self._bucket.write(_key(self._lease.token), self._data)
-            except LeaseLost:
-                return  # the next check() of a writer says so
-            except StoreError:
-                continue  # it is ours for as long as nobody else takes it
-
-
-def _newest(bucket: S3Bucket) -> tuple[S3Object | None, datetime.datetime]:
-    """Return the lease with the highest token, and the server's time."""
-    listing = bucket.list("lease-")
-    leases = [entry for entry in listing.objects if _is_lease(entry)]
-    return max(leases, key=_token, default=None), listing.now
-
-
-def _read(bucket: S3Bucket, key: str) -> tuple[str, float]:
-    """Return the holder of a lease, and its seconds.
-
-    Raises:
-        NoSuchObject: It is gone.
-        UnreadableFile: It is altered, or a newer curitorch wrote it.
-    """
-    where = f"'{bucket.address(key)}'"
-    data = bucket.read(key)
-    if not data:
-        return "nobody", 0.0
-    try:
-        record = json.loads(data)
-        check_schema(record, where=where, newest=SCHEMA)
-        seconds = float(record["seconds"])
-        if not 0 < seconds <= LONGEST:
-            raise ValueError(f"{seconds} seconds")
-        return str(record["holder"]), seconds
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        if isinstance(error, UnreadableFile):
-            raise
-        raise UnreadableFile(
-            f"{where} cannot be read ({error!r}). If nobody writes, delete it."
-        ) from error
-
-
-def _lost(bucket: S3Bucket, lease: Lease, newest: S3Object | None) -> LeaseLost:
-    now = "given back" if newest is None or not newest.bytes else f"of token {_token(newest)}"
-    return LeaseLost(
-        f"'{bucket.address()}' is no longer leased to {lease.holder!r} (token {lease.token}): the "
-        f"newest lease is {now}. Nothing was written; lease it again to go on."
-    )
-
-
-def _key(token: int) -> str:
-    return f"lease-{token:08d}.json"
-
-
-def _is_lease(entry: S3Object) -> bool:
-    return _KEY.fullmatch(entry.key) is not None
-
-
-def _token(entry: S3Object) -> int:
-    match = _KEY.fullmatch(entry.key)
-    return int(match[1]) if match else 0

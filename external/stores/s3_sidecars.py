@@ -4,8 +4,9 @@ from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 
 from ..schema import UnreadableFile
-from .s3_bucket import S3Bucket, S3Object
+from .s3_bucket import S3Bucket
 from .s3_errors import NoSuchObject
+from .s3_object import S3Object
 from .sidecar import folder_name, from_json, sidecar_name, step_of
 from .store import StoredCheckpoint, check_name
 

@@ -16,6 +16,7 @@ from pathlib import Path
 import click
 from filelock import FileLock, Timeout
 
+from .byte_count import parse_bytes
 from .retention import Retention
 
 try:
@@ -31,21 +32,13 @@ except ModuleNotFoundError as error:
 
 LOOPBACK = {"127.0.0.1", "::1", "localhost"}
 _FILE = click.Path(path_type=Path, dir_okay=False)
-_UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}
 
 
 def _bytes(value: str) -> int:
-    word = value.strip().upper().removesuffix("B")
-    unit = word[-1:] if word[-1:] in _UNITS else ""
     try:
-        number = float(word.removesuffix(unit)) * _UNITS[unit]
-    except ValueError:
-        number = 0
-    if not 1 <= number < 2**62:
-        raise click.BadParameter(
-            f"{value!r} is not a number of bytes. Write 500M or 20G, for example."
-        )
-    return int(number)
+        return parse_bytes(value)
+    except ValueError as error:
+        raise click.BadParameter(str(error)) from error
 
 
 @click.command()

@@ -1,7 +1,7 @@
 """The sidecar of a stored checkpoint: JSON that says what the checkpoint consists of.
 
     {"schema": 2, "step": 120, "details": {"epoch": 4},
-     "files": {"model.ckpt": {"bytes": 90210, "checksum": "sha256:9f86…"}}}
+     "files": {"model.ckpt": {"bytes": 90210, "checksum": "xxh3:06b0…"}}}
 
 Every store keeps it as `step-00000120.json` and writes it last. A store whose writers each have a
 folder of their own adds `"upload": "9f8a1c"`, the folder's name.
@@ -11,17 +11,20 @@ import json
 import re
 from typing import Any, TypeVar
 
+from ..checksum import UnknownChecksum, kind_of
 from ..schema import UnreadableFile, check_schema
 from .store import SCHEMA, StoredCheckpoint, StoredFile, check_name, check_step
 
 _Kind = TypeVar("_Kind")
 
 _STEP = re.compile(r"step-([0-9]{8}|[1-9][0-9]{8,})")  # one name for each step
-_CHECKSUM = re.compile(r"[a-z0-9]{1,20}:[0-9a-f]{8,128}")
 
 
 class OtherSchema(UnreadableFile):
-    """A sidecar is whole, but of another schema: it is for another curitorch to judge."""
+    """A sidecar is whole, but of another schema or with checksums of a kind that is unknown here.
+
+    It is for another curitorch to judge.
+    """
 
 
 def folder_name(step: int) -> str:
@@ -94,10 +97,14 @@ def from_json(data: bytes, *, where: str, step: int | None = None) -> StoredChec
     try:
         checkpoint = StoredCheckpoint(
             step=check_step(record["step"]),
-            files={check_name(n, what="File"): _file(e) for n, e in record["files"].items()},
+            files={check_name(n, what="File"): _file(e, where) for n, e in record["files"].items()},
             details=_kind(record["details"], dict),
             upload=check_name(record["upload"], what="Upload") if "upload" in record else "",
         )
+    except UnknownChecksum as error:
+        raise OtherSchema(str(error)) from None
+    except UnreadableFile:
+        raise
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise UnreadableFile(f"{where} is not a sidecar of a store ({error!r}).") from error
     if not checkpoint.files:
@@ -109,10 +116,11 @@ def from_json(data: bytes, *, where: str, step: int | None = None) -> StoredChec
     return checkpoint
 
 
-def _file(entry: dict[str, Any]) -> StoredFile:
+def _file(entry: dict[str, Any], where: str) -> StoredFile:
     size, checksum = _kind(entry["bytes"], int), _kind(entry["checksum"], str)
-    if size < 0 or isinstance(size, bool) or not _CHECKSUM.fullmatch(checksum):
-        raise ValueError(f"{entry!r} is not a size and a checksum")
+    if size < 0 or isinstance(size, bool):
+        raise ValueError(f"{size!r} is not a size")
+    kind_of(checksum, where=where)
     return StoredFile(bytes=size, checksum=checksum)
 
 

@@ -14,10 +14,11 @@ import abc
 import builtins
 import re
 import warnings
-from collections.abc import Mapping
-from contextlib import AbstractContextManager
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, Self
 
 from ..schema import UnreadableFile
@@ -47,7 +48,7 @@ class LeaseLost(StoreError):
 
 @dataclass(frozen=True)
 class StoredFile:
-    """One file of a checkpoint: `bytes` long, `checksum` as in `sha256:9f86…`."""
+    """One file of a checkpoint: `bytes` long, `checksum` as in `xxh3:06b0…`."""
 
     bytes: int
     checksum: str
@@ -80,7 +81,12 @@ class Lease:
 
 
 class Store(abc.ABC):
-    """Keeps the checkpoints of one run. Safe to use from several threads of one process."""
+    """Keeps the checkpoints of one run. Safe to use from several threads of one process.
+
+    A store that is pickled is opened anew, with the same arguments, where it is unpickled: that is
+    how the process that saves in the background gets it. One that holds what cannot be pickled
+    (locks, connections) says how it is opened: `def __reduce__(self): return type(self), (…,)`.
+    """
 
     @abc.abstractmethod
     def put(
@@ -90,6 +96,8 @@ class Store(abc.ABC):
         *,
         details: Mapping[str, Any] | None = None,
         lease: Lease | None = None,
+        move: bool = False,
+        known: Mapping[str, StoredFile] | None = None,
     ) -> StoredCheckpoint:
         """Store `files` (name to local path) as the checkpoint of `step`, durable on return.
 
@@ -97,12 +105,18 @@ class Store(abc.ABC):
             step: Optimizer steps done; at least 0.
             files: What the checkpoint consists of; may be changed after the call returns.
             details: Plain JSON data for the sidecar.
-            lease: From `lease()`; without one nothing keeps another writer away.
+            lease: From `lease()`, in this process or another, and good until there is a newer one
+                even if its holder died; without one nothing keeps another writer away.
+            move: The store may take the files over instead of copying them; what is left when the
+                call returns is the caller's to remove.
+            known: The size and checksum of files that their writer knows: they are not read for
+                that alone, and compared where they are read anyway.
 
         Raises:
             CheckpointExists: There is a checkpoint of that step, valid, and it is not this one.
             LeaseLost: `lease` is no longer the newest.
             StoreUnreachable: The store did not answer; no checkpoint came to be.
+            UnreadableFile: A file is not what `known` says.
             ValueError: A name could lead out of the store, or `step` is negative.
             OSError: A file cannot be read, or the disk is full.
         """
@@ -167,6 +181,31 @@ class Store(abc.ABC):
                 else:
                     warnings.warn(f"Passed over a checkpoint: {error}", stacklevel=2)
         return None
+
+    def fetch_newest_valid(self, name: str, folder: Path) -> tuple[StoredCheckpoint, Path] | None:
+        """Return the newest checkpoint whose file `name` is valid, and its path here; or None.
+
+        As `newest_valid` and `fetch` in one, reading what is fetched only once; the checkpoint's
+        other files are not looked at.
+        """
+        existing = self.list()
+        while existing:
+            checkpoint = existing.pop()
+            try:
+                return checkpoint, self.fetch(checkpoint, name, folder)
+            except UnreadableFile as error:
+                now = self.list()
+                if checkpoint not in now:  # deleted meanwhile, because there is a newer one
+                    existing = now
+                else:
+                    warnings.warn(f"Passed over a checkpoint: {error}", stacklevel=2)
+        return None
+
+    @contextmanager
+    def drafting(self) -> Iterator[Path]:
+        """Yield a folder for files that are about to be put with `move`; it is gone at the end."""
+        with TemporaryDirectory(prefix="curitorch-") as folder:
+            yield Path(folder)
 
     def prune(self, retention: Retention, *, lease: Lease | None = None) -> builtins.list[int]:
         """Delete what `retention` does not keep; returns the steps that went.

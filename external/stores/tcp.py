@@ -8,21 +8,22 @@ What it needs is in the standard library. See `SpoolingStore` for putting withou
 
 import builtins
 import errno
+import functools
 import json
-import secrets
 import ssl
-import threading
-import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
 from ..atomic import whole_file
+from ..checksum import kind_of
 from ..schema import UnreadableFile
 from . import wire
-from .connection import Connection, CutShort, Reply
+from .connection import Connection
+from .download import receive
+from .exchange import Reply
 from .landing import FileLanding
 from .patience import Patience
 from .sidecar import from_json, to_json
@@ -38,6 +39,8 @@ from .store import (
     check_name,
     check_step,
 )
+from .tcp_lease import TcpLease
+from .token_source import token_source
 from .upload import Refused, Upload, fencing
 from .wire import Kind
 
@@ -60,7 +63,9 @@ class TcpStore(Store):
         tries: How often a request is sent before the service counts as dead.
 
     Raises:
-        ValueError: `job_id` is not a safe name, or not one of `token` and `token_file` is given.
+        ValueError: `job_id` is not a safe name, not one of `token` and `token_file` is given, or
+            `tls_ca` is no certificate.
+        OSError: `token_file` or `tls_ca` cannot be read, or is empty.
     """
 
     def __init__(
@@ -77,17 +82,31 @@ class TcpStore(Store):
         tries: int = 6,
     ) -> None:
         self.job_id = check_name(job_id, what="Job")
-        if (token is None) == (token_file is None):
-            raise ValueError(
-                "A TCP store needs a token. Give token_file=PATH, or token=…; one of them."
-            )
+        token_file = None if token_file is None else Path(token_file).absolute()
+        tls_ca = None if tls_ca is None else Path(tls_ca).absolute()
         self._connection = Connection(
             endpoint,
             port,
-            token=_token_source(token, None if token_file is None else Path(token_file)),
-            tls=ssl.create_default_context(cafile=tls_ca) if tls or tls_ca else None,
+            token=token_source(token, token_file),
+            tls=_trusting(tls_ca) if tls or tls_ca else None,
             patience=Patience(timeout=timeout, tries=tries),
         )
+        self._leases = TcpLease(self._connection, self.job_id, self._ask)
+        self._opened_by = functools.partial(
+            type(self),
+            job_id,
+            endpoint,
+            port,
+            token=token,
+            token_file=token_file,
+            tls=tls,
+            tls_ca=tls_ca,
+            timeout=timeout,
+            tries=tries,
+        )
+
+    def __reduce__(self) -> tuple[Callable[[], Store], tuple[()]]:
+        return self._opened_by, ()
 
     def put(
         self,
@@ -96,6 +115,7 @@ class TcpStore(Store):
         *,
         details: Mapping[str, Any] | None = None,
         lease: Lease | None = None,
+        move: bool = False,
         known: Mapping[str, StoredFile] | None = None,
     ) -> StoredCheckpoint:
         """Send `files` as the checkpoint of `step`, as `Store.put` says.
@@ -107,12 +127,16 @@ class TcpStore(Store):
             files: What the checkpoint consists of.
             details: Plain JSON data for the sidecar.
             lease: From `lease()`.
+            move: Nothing can be taken over: `files` stay.
             known: The size and checksum of files that their writer knows: those are not hashed
                 here, and the service compares what arrives.
+
+        Raises:
+            UnreadableFile: A file arrived, each time, as something else than `known` says.
         """
         if not files:
             raise ValueError("files is empty: a checkpoint needs a file. Give {name: path}.")
-        promised = {name: StoredFile(0, "sha256:" + "0" * 64) for name in files}
+        promised = {name: StoredFile(0, "") for name in files}
         to_json(StoredCheckpoint(check_step(step), promised, dict(details or {})))  # refuses early
         with ExitStack() as stack:
             opened = {
@@ -123,6 +147,11 @@ class TcpStore(Store):
                 try:
                     return upload.run(dict(details or {}), known)
                 except Refused as refused:
+                    if not again and known and refused.reply.kind == Kind.CHECKSUM:
+                        raise UnreadableFile(
+                            f"{refused.reply.sentence}: it is not what its writer recorded. Step "
+                            f"{step} was not stored."
+                        ) from None
                     if refused.reply.kind not in (Kind.NO_UPLOAD, Kind.CHECKSUM) or not again:
                         raise self._error(refused.reply, f"Step {step} was not stored") from None
         raise AssertionError("the last try returns or raises")
@@ -149,8 +178,14 @@ class TcpStore(Store):
         target = Path(folder) / check_name(name, what="File")
         path = wire.checkpoints(self.job_id, checkpoint.step, name)
         with whole_file(target) as temporary:
-            with FileLanding(temporary) as landing:
-                self._receive(path, landing, said)
+            with FileLanding(temporary, kind=kind_of(said.checksum)) as landing:
+                try:
+                    refusal = receive(self._connection, path, landing, said.bytes)
+                except StoreUnreachable:
+                    self.verify(checkpoint)  # says so if it is the service's disk that fails
+                    raise
+                if refusal is not None:
+                    raise self._error(refusal, "The file was not fetched")
             if (found := landing.stored()) != said:
                 raise UnreadableFile(
                     f"{name!r} of step {checkpoint.step} came with {found.bytes} bytes and "
@@ -178,47 +213,12 @@ class TcpStore(Store):
     @contextmanager
     def lease(self, holder: str) -> Iterator[Lease]:
         """Be the only writer; a thread renews the lease three times in its time."""
-        check_name(holder, what="Holder")
-        path = wire.lease(self.job_id)
-        body = {"holder": holder, "nonce": secrets.token_hex(16)}
-        record = self._ask("POST", path, body=json.dumps(body).encode()).record
-        lease = Lease(holder, int(record["token"]))
-        ended = threading.Event()
-        renewing = threading.Thread(
-            target=self._renew, args=(lease, float(record["seconds"]), ended), daemon=True
-        )
-        renewing.start()
-        try:
+        with self._leases.hold(holder) as lease:
             yield lease
-        finally:
-            ended.set()
-            renewing.join()
-            with suppress(StoreUnreachable):  # it runs out by itself
-                self._connection.request("DELETE", path, headers=fencing(lease), tries=1)
 
     def close(self) -> None:
         """Close the connections."""
         self._connection.close()
-
-    def _receive(self, path: str, landing: FileLanding, said: StoredFile) -> None:
-        """Receive a file, going on where it was cut."""
-        patience = self._connection.patience
-        failures, started = 0, time.monotonic()
-        while True:
-            before = landing.bytes
-            try:
-                reply = self._connection.receive_file(path, offset=before, landing=landing)
-                break
-            except CutShort as cut:
-                if landing.bytes >= said.bytes:
-                    return  # all is there
-                failures = 1 if landing.bytes > before else failures + 1
-                if failures >= patience.tries:
-                    seconds = time.monotonic() - started
-                    raise self._connection.unreachable(str(cut), failures, seconds) from cut
-                patience.pause(failures)
-        if reply.status >= 400 and reply.status != 416:  # 416: of a file that has become shorter
-            raise self._error(reply, "The file was not fetched")
 
     def _ask(self, method: str, path: str, **more: Any) -> Reply:
         reply = self._connection.request(method, path, **more)
@@ -239,27 +239,17 @@ class TcpStore(Store):
         }
         return kinds.get(reply.kind, StoreError)(sentence)
 
-    def _renew(self, lease: Lease, seconds: float, ended: threading.Event) -> None:
-        path = wire.lease(self.job_id)
-        while not ended.wait(seconds / 3):
-            with suppress(StoreUnreachable):  # perhaps it answers the next time
-                reply = self._connection.request("PUT", path, headers=fencing(lease), tries=1)
-                if reply.kind == Kind.LEASE:
-                    warnings.warn(
-                        f"Lost the lease of {self.job_id!r}: {reply.sentence}", stacklevel=1
-                    )
-                    return
 
-
-def _token_source(token: str | None, path: Path | None) -> Callable[[], str]:
-    if path is None:
-        return lambda: token or ""
-
-    def read() -> str:
-        words = path.read_text(encoding="utf-8").split(maxsplit=1)
-        if not words:
-            raise OSError(f"Token file '{path}' is empty. Write the service's token into it.")
-        return words[0]
-
-    read()  # refuses at the start
-    return read
+def _trusting(authority: Path | None) -> ssl.SSLContext:
+    try:
+        context = ssl.create_default_context(cafile=authority)
+    except ssl.SSLError as error:
+        raise ValueError(
+            f"tls_ca '{authority}' holds no certificate that can be read ({error.reason}). Give a "
+            "file in PEM, which begins with -----BEGIN CERTIFICATE-----."
+        ) from error
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(authority)) from error
+    if authority is not None:  # a service's own certificate will do, whoever has signed it
+        context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
+    return context

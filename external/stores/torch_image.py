@@ -3,28 +3,34 @@
 A torch file is a zip archive without compression: the pickled structure, then each storage. Here
 the archive's layout is computed first, so that the storages can be copied straight to where they
 belong, into memory that is reused from save to save. `torch.load`, also with `mmap=True` and
-`weights_only=True`, opens the result; its zip checksums are left zero, which torch does not
-compare: the sidecar of a checkpoint has a faster and stronger one.
+`weights_only=True`, opens the result.
 
-The structure is pickled by torch's own `_save` (torch/serialization.py of torch 2.13), which is
-given an archive that only takes notes.
+The structure is pickled as torch's own `_save` does it (torch/serialization.py of torch 2.13), but
+storages of a GPU stay where they are until they are copied; a test compares the bytes.
 """
 
-import hashlib
+import ctypes
+import io
+import itertools
 import pickle
-import struct
-import threading
+import sys
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any, BinaryIO
+from pathlib import Path
+from typing import Any
 
 import torch
 
-ALIGNMENT = 64  # bytes, of every storage in the file; torch's own value
+from . import host_copy, zip_records
+from .direct_file import DirectFile
+from .store import StoredFile
+from .unchanged import Stretch
+from .zip_records import ALIGNMENT
+
 _FOLDER = "archive"
-_LOCAL, _CENTRAL, _END = 0x04034B50, 0x02014B50, 0x06054B50
-_END64, _LOCATOR64 = 0x06064B50, 0x07064B50
-_LARGE, _MANY = 0xFFFFFFFF, 0xFFFF  # "see the 64-bit field"
-_VERSION = 45  # of the zip format: 64-bit sizes
+_GPUS = ("cuda", "xpu")  # devices with streams
+_STORAGES = (torch.storage.TypedStorage, torch.UntypedStorage)
+_FETCHED = 64 << 20  # bytes of a GPU's storage that are on the CPU at a time
 
 
 @dataclass(frozen=True)
@@ -43,40 +49,68 @@ class TorchImage:
     pieces: list[Piece]
     size: int
 
-    def copy_into(self, buffer: Any) -> None:
-        """Copy all pieces into `buffer`, a writable buffer of at least `size` bytes."""
+    def gpus(self) -> set[torch.device]:
+        """Return the devices that have bytes of it and copy them by themselves."""
+        storages = (p.data for p in self.pieces if not isinstance(p.data, bytes))
+        return {storage.device for storage in storages if storage.device.type in _GPUS}
+
+    def stretches(self, big: int) -> list[Stretch]:
+        """Return what it consists of: storages of at least `big` bytes, and what is between."""
+        found: list[Stretch] = []
+        for start, pieces in itertools.groupby(self.pieces, lambda p: _start_if_big(p, big)):
+            together = list(pieces)
+            size = sum(piece.size for piece in together)
+            found.append(Stretch(size, _views(together), is_big=start is not None))
+        return found
+
+    def copy_into(
+        self, buffer: Any, pieces: Iterable[Piece] | None = None, *, wait: bool = True
+    ) -> None:
+        """Copy all pieces, or some, into `buffer`, a writable buffer of at least `size` bytes.
+
+        Args:
+            buffer: Where to.
+            pieces: What; None for all.
+            wait: Return when all is there. If not, copies from a GPU into pinned memory are only
+                asked for on its current stream.
+        """
         view = memoryview(buffer)
         target = torch.frombuffer(buffer, dtype=torch.uint8)
-        for piece in self.pieces:
+        moves: list[host_copy.Move] = []
+        for piece in self.pieces if pieces is None else pieces:
             end = piece.offset + piece.size
             if isinstance(piece.data, bytes):
                 view[piece.offset : end] = piece.data
-            elif piece.size:
-                target[piece.offset : end].copy_(_bytes_of(piece.data))
+            elif piece.data.device.type == "cpu":
+                address = target.data_ptr() + piece.offset
+                moves.append((address, piece.data.data_ptr(), piece.size))
+            else:
+                part, on_gpu = target[piece.offset : end], piece.data.device.type in _GPUS
+                part.copy_(bytes_of(piece.data), non_blocking=on_gpu)
+        host_copy.copy(moves)
+        for device in self.gpus() if wait else ():
+            torch.get_device_module(device).current_stream(device).synchronize()
 
-    def write_to(self, file: BinaryIO) -> str:
-        """Write all pieces to `file`, without a copy of them, and return their checksum.
-
-        The checksum is computed beside the writing, in a thread; it is as manifests have it.
+    def write_to(self, path: Path) -> StoredFile:
+        """Write all pieces to the new file `path`, durably and without a copy of them in memory.
 
         Raises:
-            OSError: Not all could be written.
+            FileExistsError: `path` exists.
+            OSError: Not all could be written; some of it may be there.
         """
-        digest = hashlib.sha256()
-        views = [_view_of(piece) for piece in self.pieces]
+        with DirectFile(path, size=self.size) as file:
+            for piece in self.pieces:
+                for view in views_of(piece):
+                    file.write(view)
+        return file.stored()
 
-        def update() -> None:
-            for view in views:
-                digest.update(view)  # releases the interpreter lock
 
-        hashing = threading.Thread(target=update)
-        hashing.start()
-        try:
-            for view in views:
-                file.write(view)
-        finally:
-            hashing.join()
-        return f"sha256:{digest.hexdigest()}"
+def _start_if_big(piece: Piece, big: int) -> int | None:
+    return None if piece.size < big or isinstance(piece.data, bytes) else piece.offset
+
+
+def _views(pieces: list[Piece]) -> Callable[[], Iterator[bytes | memoryview]]:
+    return lambda: itertools.chain.from_iterable(map(views_of, pieces))
 
 
 def lay_out(obj: object) -> TorchImage:
@@ -88,86 +122,91 @@ def lay_out(obj: object) -> TorchImage:
         pickle.PicklingError: Something in `obj` cannot be pickled.
         RuntimeError: Two tensors view the same memory as different types.
     """
-    notes = _Notes()
-    torch.serialization._save(obj, notes, pickle, 2, False)  # type: ignore[no-untyped-call]
-    notes.write_record("version", b"3\n", 2)
+    structure = _Structure()
+    structure.dump(obj)
+    records: list[tuple[str, bytes | torch.UntypedStorage]] = [
+        ("data.pkl", structure.content.getvalue()),
+        (".format_version", b"1"),
+        (".storage_alignment", str(ALIGNMENT).encode()),
+        ("byteorder", sys.byteorder.encode()),
+        *((f"data/{number}", storage) for number, storage in enumerate(structure.storages)),
+        ("version", b"3\n"),
+    ]
     pieces: list[Piece] = []
     entries: list[bytes] = []
     position = 0
-    for name, data, size in notes.records:
-        header, position_of_data = _local_header(name, size, position)
-        pieces += [Piece(position, len(header), header), Piece(position_of_data, size, data)]
-        entries.append(_central_entry(name, size, position))
-        position = position_of_data + size
+    for name, data in records:
+        path = f"{_FOLDER}/{name}"
+        size = len(data) if isinstance(data, bytes) else data.nbytes()
+        header = zip_records.local_header(path, size, position)
+        entries.append(zip_records.central_entry(path, size, position))
+        pieces.append(Piece(position, len(header), header))
+        position += len(header)
+        pieces.append(Piece(position, size, data))
+        position += size
     directory = b"".join(entries)
-    tail = directory + _end(len(entries), len(directory), position)
+    tail = directory + zip_records.end(len(entries), len(directory), position)
     pieces.append(Piece(position, len(tail), tail))
     return TorchImage(pieces=pieces, size=position + len(tail))
 
 
-def _bytes_of(storage: torch.UntypedStorage) -> torch.Tensor:
-    return torch.empty(0, dtype=torch.uint8).set_(storage)
+def bytes_of(storage: torch.UntypedStorage) -> torch.Tensor:
+    """Return a tensor of the bytes in `storage`, which is not copied."""
+    return torch.empty(0, dtype=torch.uint8, device=storage.device).set_(storage)
 
 
-def _view_of(piece: Piece) -> bytes | memoryview:
-    return piece.data if isinstance(piece.data, bytes) else _bytes_of(piece.data).numpy().data
+def memory_of(storage: torch.UntypedStorage) -> memoryview:
+    """Return the memory of `storage`, which is on the CPU and lives at least as long as its use.
+
+    Numpy's view would do the same, and keep torch from ever resizing the storage.
+    """
+    size = storage.nbytes()
+    if size == 0:
+        return memoryview(b"")
+    return memoryview((ctypes.c_char * size).from_address(storage.data_ptr())).cast("B")
 
 
-class _Notes:
-    """The part of torch's PyTorchFileWriter that `_save` uses; remembers instead of writing."""
+def views_of(piece: Piece) -> Iterator[bytes | memoryview]:
+    """Yield the bytes of `piece`, without a copy of all; those of a GPU come in parts."""
+    if isinstance(piece.data, bytes):
+        yield piece.data
+    elif piece.data.device.type == "cpu":
+        yield memory_of(piece.data)
+    else:
+        there = bytes_of(piece.data)
+        for start in range(0, piece.size, _FETCHED):
+            yield there[start : start + _FETCHED].cpu().numpy().data
+
+
+class _Structure(pickle.Pickler):
+    """Pickles all but the storages, which it numbers and collects."""
 
     def __init__(self) -> None:
-        self.records: list[tuple[str, bytes | torch.UntypedStorage, int]] = []
+        self.content = io.BytesIO()
+        super().__init__(self.content, protocol=2)
+        self.storages: list[torch.UntypedStorage] = []
+        self._numbers: dict[int, str] = {}  # by the address of torch's own object
+        self._types: dict[int, torch.dtype] = {}  # by the address of the bytes
 
-    def write_record(self, name: str, data: Any, size: int) -> None:
-        if isinstance(data, str):
-            data = data.encode()
-        self.records.append((name, data, size))
-
-
-def _local_header(name: str, size: int, position: int) -> tuple[bytes, int]:
-    """Return a file's header at `position`, padded, and where its data begins."""
-    path = f"{_FOLDER}/{name}".encode()
-    large = struct.pack("<HHQQ", 1, 16, size, size) if size >= _LARGE else b""
-    data = position + 30 + len(path) + len(large) + 4
-    padding = -data % ALIGNMENT
-    extra = large + struct.pack("<2sH", b"FB", padding) + b"Z" * padding  # as torch pads
-    short = _LARGE if large else size
-    header = struct.pack(
-        "<IHHHHHIIIHH",
-        *(_LOCAL, _VERSION, 0, 0, 0, 0),  # stored, no time
-        *(0, short, short, len(path), len(extra)),
-    )
-    return header + path + extra, data + padding
-
-
-def _central_entry(name: str, size: int, position: int) -> bytes:
-    """Return a file's entry in the directory at the archive's end."""
-    path = f"{_FOLDER}/{name}".encode()
-    wide = b""
-    short_size, short_position = size, position
-    if size >= _LARGE:
-        wide += struct.pack("<QQ", size, size)
-        short_size = _LARGE
-    if position >= _LARGE:
-        wide += struct.pack("<Q", position)
-        short_position = _LARGE
-    extra = struct.pack("<HH", 1, len(wide)) + wide if wide else b""
-    entry = struct.pack(
-        "<IHHHHHHIIIHHHHHII",
-        *(_CENTRAL, _VERSION, _VERSION, 0, 0, 0, 0),
-        *(0, short_size, short_size, len(path), len(extra)),
-        *(0, 0, 0, 0, short_position),
-    )
-    return entry + path + extra
-
-
-def _end(entries: int, size: int, position: int) -> bytes:
-    """Return the records that end the archive, with 64-bit ones where they are needed."""
-    wide = b""
-    if position >= _LARGE or entries >= _MANY:
-        wide = struct.pack(
-            "<IQHHIIQQQQ", _END64, 44, _VERSION, _VERSION, 0, 0, entries, entries, size, position
-        ) + struct.pack("<IIQI", _LOCATOR64, 0, position + size, 1)
-    short = min(entries, _MANY)
-    return wide + struct.pack("<IHHHHIIH", _END, 0, 0, short, short, size, min(position, _LARGE), 0)
+    def persistent_id(self, obj: Any) -> tuple[Any, ...] | None:
+        """Return what stands for a storage; None for all else."""
+        if not isinstance(obj, _STORAGES):  # called for each integer as well
+            return None
+        if isinstance(obj, torch.storage.TypedStorage):
+            storage, dtype = obj._untyped_storage, obj.dtype
+            count = storage.nbytes() // dtype.itemsize
+            kind = getattr(torch, obj._pickle_storage_type())  # type: ignore[no-untyped-call]
+        else:
+            storage, dtype, count = obj, torch.uint8, obj.nbytes()
+            kind = torch.UntypedStorage
+        address = storage.data_ptr()
+        if address and self._types.setdefault(address, dtype) != dtype:
+            raise RuntimeError(
+                "Cannot save multiple tensors or storages that view the same data as different "
+                "types"  # torch's own words
+            )
+        number = self._numbers.get(storage._cdata)
+        if number is None:
+            number = self._numbers[storage._cdata] = str(len(self.storages))
+            self.storages.append(storage)
+        return ("storage", kind, number, torch.serialization.location_tag(storage), count)

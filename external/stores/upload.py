@@ -1,6 +1,5 @@
 """An upload: the files of one checkpoint on their way to the TCP store's service."""
 
-import hashlib
 import json
 import os
 import secrets
@@ -11,13 +10,14 @@ from contextlib import suppress
 from io import BufferedReader
 from typing import Any
 
+from ..checksum import WRITTEN, kind_of, read_through
 from . import wire
-from .connection import Connection, CutShort, Reply
+from .connection import Connection
+from .exchange import Reply
+from .file_transfer import CutShort
 from .sidecar import from_json, to_json
 from .store import Lease, StoredCheckpoint, StoredFile, StoreUnreachable
 from .wire import FENCING_TOKEN, UPLOAD_ID, UPLOAD_OFFSET, Kind
-
-PIECE = 1 << 18  # bytes that stay in a core's cache between being read and hashed
 
 
 class Refused(Exception):
@@ -58,7 +58,7 @@ class Upload:
 
         Args:
             details: For the sidecar.
-            known: Sizes and checksums that need not be computed.
+            known: Sizes and checksums that need not be computed here.
 
         Raises:
             Refused: Nothing came to be.
@@ -75,7 +75,7 @@ class Upload:
                 name: self.send(name, size, (known or {}).get(name)) for name, size in sizes.items()
             }
             checkpoint = StoredCheckpoint(self._step, sent, details)
-            self._ask(
+            reply = self._ask(
                 "PUT",
                 wire.checkpoints(self._job, self._step),
                 body=to_json(checkpoint),
@@ -87,7 +87,9 @@ class Upload:
             if not committed:  # make its space free; the service does so too, but later
                 with suppress(StoreUnreachable):
                     self._connection.request("DELETE", path, tries=1)
-        return from_json(to_json(checkpoint), where="The sidecar")
+        return from_json(
+            json.dumps(reply.record["sidecar"]).encode(), where="The service's sidecar"
+        )
 
     def send(self, name: str, size: int, known: StoredFile | None = None) -> StoredFile:
         """Send one file, hashing it in another thread; returns what arrived.
@@ -96,9 +98,11 @@ class Upload:
             Refused: By the service; or it arrived with another checksum.
         """
         file = self._files[name]
+        kind = WRITTEN if known is None else kind_of(known.checksum)
+        path = wire.uploads(self._job, self._id, name) + f"?{wire.CHECKSUM}={kind}"
         with ThreadPoolExecutor(1) as threads:
-            hashing = None if known else threads.submit(_checksum, file.fileno(), size)
-            reply = self._send_all(wire.uploads(self._job, self._id, name), file, size)
+            hashing = None if known else threads.submit(_measured, file.fileno(), size)
+            reply = self._send_all(path, file, size)
             sent = hashing.result() if hashing else known
         assert sent is not None
         arrived = StoredFile(int(reply.record["bytes"]), str(reply.record["checksum"]))
@@ -113,7 +117,7 @@ class Upload:
         offset, failures, started = 0, 0, time.monotonic()
         while True:
             try:
-                reply = self._connection.send_file(path, file, offset=offset, size=size)
+                reply = self._connection.files.send(path, file, offset=offset, size=size)
                 if not reply.kind:
                     return reply
                 if reply.kind != Kind.OFFSET:
@@ -144,10 +148,6 @@ def fencing(lease: Lease | None) -> dict[str, str]:
     return {} if lease is None else {FENCING_TOKEN: str(lease.token)}
 
 
-def _checksum(descriptor: int, size: int) -> StoredFile:
-    digest, offset = hashlib.sha256(), 0
-    buffer = memoryview(bytearray(PIECE))
-    while count := os.preadv(descriptor, [buffer[: size - offset]], offset):
-        digest.update(buffer[:count])
-        offset += count
-    return StoredFile(offset, f"sha256:{digest.hexdigest()}")
+def _measured(descriptor: int, size: int) -> StoredFile:
+    found = read_through(descriptor, most=size)
+    return StoredFile(found.bytes, found.text)

@@ -1,20 +1,17 @@
-"""A Lightning CheckpointIO whose files appear whole, with a sidecar, and are checked when read."""
+"""A Lightning CheckpointIO whose checkpoints appear whole, with a sidecar, checked when read."""
 
-from collections.abc import Mapping
-from pathlib import Path
+import inspect
 from typing import Any
 
-import torch
-from lightning.fabric.plugins import TorchCheckpointIO
+from lightning.fabric.plugins import CheckpointIO, TorchCheckpointIO
 from lightning.fabric.utilities.types import _PATH
+from lightning.pytorch.plugins import AsyncCheckpointIO
 
-from ..atomic import whole_file
-from ..checkpoint import DETAILS_KEY, commit_checkpoint, read_checkpoint, sidecar_path
-from ..model_record import CHECKPOINT_KEY
+from . import single_file
+from .place import Files, InStore, Place, details_of, local_path, step_of
+from .store import Store, StoredCheckpoint
 from .torch_image import lay_out
-
-SIDECAR_KEYS = ("global_step", "epoch", CHECKPOINT_KEY, DETAILS_KEY)
-"""The entries of a checkpoint that its sidecar is made of; the last two may be missing."""
+from .verified_load import load_verified
 
 
 class VerifiedCheckpointIO(TorchCheckpointIO):
@@ -23,24 +20,41 @@ class VerifiedCheckpointIO(TorchCheckpointIO):
     A file is written beside, fsynced and renamed, straight to where it belongs: Lightning's own
     writes a second copy into the system's temporary directory and leaves it there when it is
     killed. Beside it goes a sidecar with its size and checksum, which `load_checkpoint` compares.
+
+    Args:
+        where: A store: paths are names for its checkpoints (see `place`), it is not closed here.
+            Or a CheckpointIO with a format of its own, file or directory: it writes to a path
+            beside, and what it wrote is checked and published like the others. Without it torch
+            files at the paths that Lightning gives.
     """
+
+    def __init__(self, where: "CheckpointIO | Store | None" = None) -> None:
+        self.base: CheckpointIO | None = None
+        self.place: Place = InStore(where) if isinstance(where, Store) else Files()
+        ours = getattr(where, "verified", where)  # of an AsyncCheckpointIO of ours
+        if isinstance(ours, VerifiedCheckpointIO):
+            self.base, self.place = ours.base, ours.place
+        else:
+            self.base = _with_own_format(where)
 
     def save_checkpoint(
         self, checkpoint: dict[str, Any], path: _PATH, storage_options: Any | None = None
     ) -> None:
-        """Save `checkpoint` as a torch file at `path`, durable on return.
+        """Save `checkpoint` as `path`, durable on return.
 
         Raises:
             OSError: It could not be written whole; what was at `path` is still there.
+            StoreError: The store did not take it.
             TypeError: `storage_options` is given, which this plugin has none of.
         """
+        if self.base is not None:
+            save_with(self.base, checkpoint, path, storage_options)
+            return
         refuse_options(self, storage_options)
-        target = Path(path)
-        sidecar_path(target).unlink(missing_ok=True)  # of the file that was there
-        image = lay_out(checkpoint)
-        with whole_file(target) as temporary, temporary.open("wb") as file:
-            digest = image.write_to(file)
-        commit(checkpoint, target, size=image.size, digest=digest)
+        request = self.place.request(checkpoint, str(path))
+        if request is not None:
+            self.place.target.write(lay_out(checkpoint), request)
+            self.place.settle()
 
     def load_checkpoint(
         self, path: _PATH, map_location: Any = None, weights_only: bool | None = None
@@ -48,18 +62,57 @@ class VerifiedCheckpointIO(TorchCheckpointIO):
         """Load a checkpoint; one with a sidecar only if its checksum holds.
 
         Raises:
-            FileNotFoundError: There is no such file.
+            FileNotFoundError: There is no such checkpoint.
             UnreadableFile: It is torn or altered.
         """
-        source = Path(path)
-        if sidecar_path(source).is_file():
-            read_checkpoint(source).verify()
-        return super().load_checkpoint(path, map_location, weights_only)
+        options: dict[str, Any] = {"map_location": map_location, "weights_only": weights_only}
+        with self.place.find(str(path)) as (file, recorded):
+            loaded: dict[str, Any]
+            if self.base is None:
+                loaded = load_verified(file, recorded, **options)
+                return loaded
+            if recorded is not None:
+                single_file.verify(file)
+            known = inspect.signature(self.base.load_checkpoint).parameters
+            loaded = self.base.load_checkpoint(
+                path, **{name: value for name, value in options.items() if name in known}
+            )
+            return loaded
 
     def remove_checkpoint(self, path: _PATH) -> None:
         """Remove a checkpoint: its sidecar first, so that half of one never counts."""
-        sidecar_path(Path(path)).unlink(missing_ok=True)
-        super().remove_checkpoint(path)
+        if self.base is None:
+            self.place.remove(str(path))
+            return
+        single_file.sidecar_path(local_path(str(path))).unlink(missing_ok=True)
+        self.base.remove_checkpoint(path)
+
+
+def save_with(
+    base: CheckpointIO, checkpoint: dict[str, Any], path: _PATH, storage_options: Any | None
+) -> StoredCheckpoint:
+    """Have `base` write beside `path`; check and publish what it wrote.
+
+    Raises:
+        OSError: It could not be written whole; what was at `path` is still there.
+        TypeError: `base` wrote nothing where it was told to.
+    """
+    target = local_path(str(path)).absolute()
+    with single_file.draft(target) as temporary:
+        base.save_checkpoint(checkpoint, temporary, storage_options)
+        if not temporary.exists():
+            raise TypeError(
+                f"{type(base).__qualname__} wrote nothing at the path that it was given, so that "
+                "what it saves cannot be verified. Use it without VerifiedCheckpointIO."
+            )
+        single_file.make_durable(temporary)
+        return single_file.publish(
+            temporary,
+            target,
+            single_file.measure(temporary),
+            step=step_of(checkpoint),
+            details=details_of(checkpoint),
+        )
 
 
 def refuse_options(plugin: object, storage_options: object) -> None:
@@ -75,23 +128,21 @@ def refuse_options(plugin: object, storage_options: object) -> None:
         )
 
 
-def commit(
-    checkpoint: Mapping[str, Any], path: Path, *, size: int | None = None, digest: str | None = None
-) -> None:
-    """Write the sidecar of the whole file `path`, by what the checkpoint says of itself."""
-    distributed = torch.distributed.is_available() and torch.distributed.is_initialized()
-    details = {
-        "epoch": int(checkpoint.get("epoch", 0)),
-        "samples": None,
-        "world_size": torch.distributed.get_world_size() if distributed else 1,
-        "metrics": {},
-        **checkpoint.get(DETAILS_KEY, {}),
-    }
-    commit_checkpoint(
-        path,
-        step=int(checkpoint.get("global_step", 0)),
-        model=dict(checkpoint.get(CHECKPOINT_KEY, {})),
-        size=size,
-        digest=digest,
-        **details,
-    )
+def _with_own_format(where: "CheckpointIO | Store | None") -> CheckpointIO | None:
+    """Return `where` if it is a plugin with a format of its own.
+
+    Raises:
+        TypeError: It is no plugin and no store, or returns before it has written.
+    """
+    if where is None or isinstance(where, Store) or type(where) is TorchCheckpointIO:
+        return None
+    if not isinstance(where, CheckpointIO):
+        raise TypeError(
+            f"{where!r} is no place for checkpoints, expected a store or a CheckpointIO."
+        )
+    if isinstance(where, AsyncCheckpointIO):
+        raise TypeError(
+            "Lightning's AsyncCheckpointIO writes in the background itself, so that what it saves "
+            "cannot be verified. Give the plugin that it is wrapped around."
+        )
+    return where

@@ -1,7 +1,8 @@
 """What the TCP store and its service both know: addresses, header names, kinds of refusals.
 
     PUT    /jobs/JOB/uploads/ID                      {"step": 120, "files": {"model.ckpt": 90210}}
-    PUT    /jobs/JOB/uploads/ID/files/NAME           the bytes; Content-Range to go on after a cut
+    PUT    /jobs/JOB/uploads/ID/files/NAME           the bytes; Content-Range to go on after a cut;
+           …?checksum=xxh3                           the kind that is answered, or "later" for none
     HEAD   /jobs/JOB/uploads/ID/files/NAME           Upload-Offset: how many bytes are there
     DELETE /jobs/JOB/uploads/ID
     PUT    /jobs/JOB/checkpoints/STEP                the sidecar: from here on the checkpoint exists
@@ -21,6 +22,9 @@ import enum
 
 UPLOAD_ID = "Upload-Id"
 """Of the commit: the upload whose files become the checkpoint's."""
+
+CHECKSUM = "checksum"
+"""Of a file's address: the kind of checksum that the service computes, sha256 if it is not said."""
 
 UPLOAD_OFFSET = "Upload-Offset"
 """How many bytes of a file the service has."""

@@ -1,35 +1,41 @@
-"""The helper process that writes staged checkpoints: its own interpreter, no torch, 15 MB.
+"""The helper process that writes staged checkpoints: its own interpreter, without torch.
 
 It shares no interpreter lock with training, and lives on when the trainer is killed: what was
 staged still lands. It ignores SIGINT and SIGTERM, and ends when the trainer's socket is closed and
 everything it was given is written.
 
-    python -I -S writer.py SOCKET_DESCRIPTOR
+    python -P -m curitorch.external.stores.writer SOCKET_DESCRIPTOR
 
-Each request is one JSON line with the staging memory's descriptor beside it:
-    {"id": 7, "size": 90210, "path": "/runs/a/step-00000120.ckpt"}
+First comes the pickled target, its length before it; then each request is one JSON line, with the
+staging memory's descriptor beside it:
+    {"id": 7, "request": {"step": 120, "name": "model.ckpt", "details": {}}}
 and each reply one line:
-    {"id": 7, "bytes": 90210, "checksum": "sha256:9f86…"}
-    {"id": 7, "error": "…", "errno": 28}
+    {"id": 7, "sidecar": "{…}"}
+    {"id": 7, "error": "…", "kind": "OSError", "errno": 28}
 """
 
 import contextlib
-import hashlib
 import json
-import mmap
 import os
+import pickle
 import signal
 import socket
+import struct
 import sys
-import threading
+from pathlib import Path
 from typing import Any
 
-PIECE = 8 << 20  # bytes of one write; large and aligned, as O_DIRECT wants it
-PAGE = 4096
+from . import store as errors
+from .sidecar import from_json, to_json
+from .store import StoredCheckpoint
+from .target import Target
+
+LENGTH = struct.Struct("<Q")
 
 
 def serve(connection: socket.socket) -> None:
     """Write what is asked for, one after the other, until the other end is closed."""
+    target = _receive_target(connection)
     pending = b""
     descriptors: list[int] = []
     while True:
@@ -42,83 +48,71 @@ def serve(connection: socket.socket) -> None:
         descriptors += received
         *lines, pending = (pending + data).split(b"\n")
         for line in lines:
-            reply = _answer(json.loads(line), descriptors.pop(0))
-            with contextlib.suppress(
-                OSError
-            ):  # the trainer is gone: its file is there all the same
+            reply = _answer(target, json.loads(line), descriptors.pop(0))
+            # When the trainer is gone, its checkpoint is there all the same.
+            with contextlib.suppress(OSError):
                 connection.sendall(json.dumps(reply).encode() + b"\n")
 
 
-def _answer(request: dict[str, Any], descriptor: int) -> dict[str, Any]:
+def _receive_target(connection: socket.socket) -> Target | Exception:
+    """Return the target, or why it cannot be opened in this process."""
+    with connection.makefile("rb", buffering=0) as stream:  # unbuffered: what follows has files
+        (length,) = LENGTH.unpack(_read(stream, LENGTH.size))
+        content = _read(stream, length)
     try:
-        checksum = write_file(request["path"], descriptor, request["size"])
-    except OSError as error:
-        return {"id": request["id"], "error": str(error), "errno": error.errno}
+        target: Target = pickle.loads(content)  # from the trainer that started this process
+    except Exception as error:  # whatever a user's store raises
+        return error
+    return target
+
+
+def _read(stream: Any, size: int) -> bytes:
+    content = b""
+    while len(content) < size:
+        piece = stream.read(size - len(content))
+        if not piece:
+            sys.exit("The trainer ended before it said where checkpoints go.")
+        content += piece
+    return content
+
+
+def _answer(target: Target | Exception, request: dict[str, Any], descriptor: int) -> dict[str, Any]:
+    number = request["id"]
+    try:
+        if isinstance(target, Exception):
+            raise errors.StoreError(
+                f"The store cannot be opened in the process that writes ({target!r}). Define its "
+                "class in a module, or save synchronously."
+            ) from target
+        kept = target.keep(Path(f"/proc/self/fd/{descriptor}"), request["request"])
+    except Exception as error:  # all of it is the trainer's to know
+        return {"id": number, **described(error)}
     finally:
         os.close(descriptor)
-    return {"id": request["id"], "bytes": request["size"], "checksum": checksum}
+    return {"id": number, "sidecar": to_json(kept).decode()}
 
 
-def write_file(path: str, descriptor: int, size: int) -> str:
-    """Write `size` bytes of the memory `descriptor` to `path`, whole and durable.
-
-    Returns its checksum as manifests have it, computed while it is written.
-
-    Raises:
-        OSError: It could not be written; what was at `path` is still there.
-    """
-    folder = os.path.dirname(path) or "."  # noqa: PTH120 - pathlib would double the start-up time
-    temporary = os.path.join(folder, f".incomplete-{os.getpid()}-{os.path.basename(path)}")  # noqa: PTH118, PTH119
-    rounded = -(-size // PAGE) * PAGE
-    digest = hashlib.sha256()
-    with mmap.mmap(descriptor, rounded, prot=mmap.PROT_READ) as memory:
-        view = memoryview(memory)
-        hashing = threading.Thread(target=_hash, args=(digest, view, size))
-        hashing.start()
-        try:
-            _write(temporary, view, size, rounded)
-            os.replace(temporary, path)  # noqa: PTH105
-            _sync_folder(folder)
-        except OSError:
-            with contextlib.suppress(FileNotFoundError):
-                os.unlink(temporary)  # noqa: PTH108
-            raise
-        finally:
-            hashing.join()
-            view.release()
-    return "sha256:" + digest.hexdigest()
+def described(error: Exception) -> dict[str, Any]:
+    """Return what a reply says about `error`."""
+    code = error.errno if isinstance(error, OSError) else None
+    return {"error": str(error) or repr(error), "kind": type(error).__name__, "errno": code}
 
 
-def _hash(digest: Any, view: memoryview, size: int) -> None:
-    for start in range(0, size, PIECE):
-        digest.update(view[start : min(start + PIECE, size)])  # releases the interpreter lock
+def raised(reply: dict[str, Any], *, what: str) -> Exception:
+    """Return the error that a reply describes: an error of stores, or else an OSError."""
+    sentence = f"{what} failed: {reply['error']}"
+    kind = getattr(errors, reply["kind"], None)
+    if isinstance(kind, type) and issubclass(kind, errors.StoreError):
+        return kind(sentence)
+    return OSError(reply["errno"], sentence) if reply["errno"] else OSError(sentence)
 
 
-def _write(temporary: str, view: memoryview, size: int, rounded: int) -> None:
-    flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC
-    try:
-        target = os.open(temporary, flags | os.O_DIRECT, 0o666)  # past the page cache
-    except OSError:  # a file system without direct writes, such as tmpfs
-        target = os.open(temporary, flags, 0o666)
-    try:
-        position = 0
-        while position < rounded:
-            position += os.write(target, view[position : min(position + PIECE, rounded)])
-        os.ftruncate(target, size)
-        os.fsync(target)
-    finally:
-        os.close(target)
-
-
-def _sync_folder(folder: str) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+def kept(reply: dict[str, Any]) -> StoredCheckpoint:
+    """Return the checkpoint of a reply."""
+    return from_json(reply["sidecar"].encode(), where="The writer's reply")
 
 
 if __name__ == "__main__":
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.SIG_IGN)
+    for _number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(_number, signal.SIG_IGN)
     serve(socket.socket(fileno=int(sys.argv[1])))

@@ -40,7 +40,7 @@ def test_the_report_has_the_curves_of_loss_and_accuracy_inside(digits_project):
         assert len(image) > 10_000
     run = TrainingRun(printed_paths(first.output)["model"].parent)
     assert {"train_loss", "train_acc", "val/loss", "val/acc"} <= set(run.metrics().columns)
-    for word in ("val/loss", "test/acc", "step-00000300.ckpt", "torch.distributed.run"):
+    for word in ("val/loss", "test/acc", "step-00000300/model.ckpt", "torch.distributed.run"):
         assert word in report
 
 

@@ -6,7 +6,6 @@ import pytest
 
 from curitorch.external.atomic import (
     TEMPORARY_PREFIX,
-    checksum,
     copy_or_link,
     remove_leftovers,
     whole_file,
@@ -63,5 +62,5 @@ def test_a_linked_file_is_the_same_and_replaces_what_was_there(tmp_path):
     target.write_bytes(b"older")
     copy_or_link(source, target)
     assert target.read_bytes() == b"model"
-    assert checksum(source) == checksum(target)
+    assert source.read_bytes() == b"model"
     assert sorted(os.listdir(tmp_path)) == ["a", "b"]

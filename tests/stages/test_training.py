@@ -36,7 +36,7 @@ def test_an_experiment_trains_in_processes_of_their_own_and_once_only(project):
     assert words[1:3] == ["-m", "torch.distributed.run"]
     report = next((project.path / "reports").glob("toy_*/index.html")).read_text()
     assert report.count("data:image/png;base64,") == 1  # the family of train_loss and val/loss
-    assert "step-00000015.ckpt" in report
+    assert "step-00000015/model.ckpt" in report
 
     again = project.run()
     assert again.returncode == 0

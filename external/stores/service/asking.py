@@ -7,8 +7,9 @@ from typing import Any
 
 from aiohttp import web
 
+from ...checksum import Checksum, UnknownChecksum
 from ..store import check_name
-from ..wire import FENCING_TOKEN, Kind
+from ..wire import CHECKSUM, FENCING_TOKEN, Kind
 from .refusal import Refusal
 
 _RANGE = re.compile(r"bytes (?:(\d{1,18})-(\d{1,18})|\*)/(\d{1,18})", re.ASCII)
@@ -52,6 +53,17 @@ def needed_token(request: web.Request) -> int:
     if token is None:
         raise Refusal(Kind.BAD_REQUEST, f"Which lease? Send its {FENCING_TOKEN}.")
     return token
+
+
+def checksum_kind(request: web.Request) -> str | None:
+    """Return the kind of checksum that is wanted of a body, None for none."""
+    kind = request.query.get(CHECKSUM, "sha256")  # older clients compare that and do not say so
+    if kind == "later":
+        return None
+    try:
+        return Checksum(kind).kind
+    except UnknownChecksum as error:
+        raise Refusal(Kind.BAD_REQUEST, str(error)) from error
 
 
 def offset_of(request: web.Request, size: int) -> int:

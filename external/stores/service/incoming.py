@@ -10,13 +10,15 @@ import os
 import socket
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from aiohttp import web
 
+from ...checksum import WRITTEN
 from ..landing import FileLanding
 from ..wire import Kind
 from .refusal import Refusal
@@ -62,7 +64,7 @@ async def receive(
     offset: int,
     size: int,
     pace: Pace,
-    hashed: bool = True,
+    kind: str | None = WRITTEN,
     count: Callable[[int], None] = lambda received: None,
 ) -> Received:
     """Write the rest of a file, durably.
@@ -75,7 +77,7 @@ async def receive(
         offset: Where the body begins.
         size: Of the whole file.
         pace: Below it the client is refused.
-        hashed: Whether to compute the checksum.
+        kind: Of the checksum; None for none.
         count: Called with numbers of bytes that came.
 
     Raises:
@@ -83,7 +85,7 @@ async def receive(
         ConnectionResetError: The client went away.
         OSError: Writing failed.
     """
-    landing = FileLanding(path, offset=offset, hashed=hashed)
+    landing = FileLanding(path, offset=offset, kind=kind)
     await asyncio.to_thread(landing.__enter__)
     intake = _Intake(request, landing, size, pace)
     counted = offset
@@ -95,11 +97,10 @@ async def receive(
             counted = landing.bytes
     finally:
         intake.stop()
-        await asyncio.wait([receiving])
-        await asyncio.to_thread(landing.__exit__)
+        await _to_the_end(_ended(receiving, landing))
     receiving.result()
     await asyncio.to_thread(_fsync, path)
-    checksum = landing.stored().checksum if hashed else None
+    checksum = None if kind is None else landing.stored().checksum
     return Received(size, checksum, must_close=intake.took_over)
 
 
@@ -184,6 +185,26 @@ class _Intake:
             if len(batch) < BATCH:
                 self._pace.check(len(batch), left)
             await asyncio.to_thread(self._landing.take_all, batch)
+
+
+async def _ended(receiving: "asyncio.Future[None]", landing: FileLanding) -> None:
+    await asyncio.wait([receiving])
+    if not receiving.cancelled():
+        receiving.exception()  # asked for, or else asyncio logs it when nobody waits any more
+    await asyncio.to_thread(landing.__exit__)
+
+
+async def _to_the_end(work: Coroutine[Any, Any, None]) -> None:
+    """Wait for `work` though this task is cancelled, perhaps again: nobody else may write then."""
+    task, cancelled = asyncio.ensure_future(work), False
+    while not task.done():
+        try:
+            await asyncio.wait([task])
+        except asyncio.CancelledError:
+            cancelled = True
+    if cancelled:
+        raise asyncio.CancelledError
+    task.result()
 
 
 async def _in_own_thread(call: Callable[..., None], *arguments: object) -> None:

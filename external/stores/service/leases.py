@@ -64,6 +64,7 @@ class JobLease:
                 Kind.LEASE,
                 f"{self._now.holder!r} holds the lease for {left:.0f} s more, unless it renews it. "
                 "Wait for that run to end, or use another job id.",
+                seconds_left=left,
             )
         self._write(Held(self._now.token + 1, holder, nonce, held=True))
         return self._now

@@ -124,8 +124,11 @@ class _Handler(web.RequestHandler):
     ) -> web.StreamResponse:
         """Return the answer."""
         sentence = "That is not HTTP/1.1 that can be understood. Speak HTTP, or TLS where it is on."
-        if status >= 500:
+        if isinstance(exc, ConnectionError):  # nobody is there to get the answer
+            _log.info("%r ended early: %s", request, exc)
+        elif status >= 500:
             _log.error("%r failed", request, exc_info=exc)
+        if status >= 500:
             sentence = "The service failed. Its log says more."
         kind = Kind.FAILED if status >= 500 else Kind.BAD_REQUEST
         response = web.json_response({"error": sentence, "kind": kind.value}, status=status)

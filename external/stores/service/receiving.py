@@ -2,15 +2,16 @@
 
 import asyncio
 import functools
+import json
 from pathlib import Path
 from typing import Any
 
 from aiohttp import web
 
 from ...schema import UnreadableFile
-from ..sidecar import from_json
+from ..sidecar import from_json, to_json
 from ..wire import UPLOAD_ID, UPLOAD_OFFSET, Kind
-from .asking import body, checked, fencing_token, job_name, json_body, offset_of
+from .asking import body, checked, checksum_kind, fencing_token, job_name, json_body, offset_of
 from .asking import step as step_of_address
 from .incoming import receive
 from .jobs import Jobs
@@ -65,7 +66,7 @@ class Receiving:
     async def receive(self, request: web.Request) -> web.Response:
         """Take a file, or the rest of one."""
         path, size = self._file_of_upload(request)
-        offset = offset_of(request, size)
+        offset, kind = offset_of(request, size), checksum_kind(request)
         await self._supersede(path)
         if offset not in (0, _size(path)):
             raise Refusal(
@@ -85,7 +86,7 @@ class Receiving:
                 offset=offset,
                 size=size,
                 pace=self._jobs.limits.pace,
-                hashed=request.query.get("checksum") != "later",
+                kind=kind,
                 count=functools.partial(self._count_received, key),
             )
         except FileNotFoundError as error:
@@ -115,11 +116,11 @@ class Receiving:
         job, upload = self._jobs[name], request.headers.get(UPLOAD_ID, "")
         async with job.lock:
             job.lease.check(fencing_token(request))
-            created, pruned = await asyncio.to_thread(job.folder.commit, upload, checkpoint)
+            kept, created, pruned = await asyncio.to_thread(job.folder.commit, upload, checkpoint)
         self._touched.pop((name, upload), None)
         self._metrics.add("commits_total", int(created))
         self._metrics.add("deletions_total", len(pruned))
-        answer = {"step": step, "pruned": pruned}
+        answer = {"step": step, "pruned": pruned, "sidecar": json.loads(to_json(kept))}
         return web.json_response(answer, status=201 if created else 200)
 
     def _file_of_upload(self, request: web.Request) -> tuple[Path, int]:

@@ -15,8 +15,10 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 
-from ...atomic import checksum, write_json
+from ...atomic import write_json
+from ...checksum import kind_of
 from ...schema import UnreadableFile, read_record
+from ..measuring import measured
 from ..store import StoredCheckpoint, StoredFile, check_name, check_step
 from ..wire import Kind
 from .refusal import Refusal
@@ -101,7 +103,7 @@ class Uploads:
             path = self.file(upload, name)
             if not path.exists():
                 found = "is missing"
-            elif (got := StoredFile(path.stat().st_size, self._checksum(path))) != said:
+            elif (got := self._measured(path, kind_of(said.checksum))) != said:
                 found = f"has {got.bytes} bytes and {got.checksum}"
                 path.unlink()
             else:
@@ -156,11 +158,11 @@ class Uploads:
             )
         return self.folder / upload
 
-    def _checksum(self, path: Path) -> str:
+    def _measured(self, path: Path, kind: str) -> StoredFile:
         known = self._checksums.get(path)
-        if known is not None and known[0] == _identity(path):
-            return known[1]
-        return checksum(path)  # the service was restarted since
+        if known and known[0] == _identity(path) and kind_of(known[1]) == kind:
+            return StoredFile(path.stat().st_size, known[1])
+        return measured(path, kind=kind)  # another kind, or the service was restarted since
 
 
 def parse_declaration(record: Mapping[str, object]) -> tuple[int, dict[str, int]]:

@@ -24,7 +24,8 @@ def __getattr__(name: str) -> object:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     import pytest
 
-    for part in ("store_case", "keeping", "damage", "leases", "kills"):
+    parts = ("keeping", "sharing", "damage", "checksums", "leases", "elsewhere", "kills")
+    for part in ("store_case", *parts):
         pytest.register_assert_rewrite(f"{__name__}.{part}")
     from .contract import StoreContract
 

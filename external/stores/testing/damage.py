@@ -29,6 +29,10 @@ class Damage(StoreCase):
             store.verify(newer)
         with pytest.raises(UnreadableFile, match=r"model\.ckpt"):
             store.fetch(newer, "model.ckpt", tmp_path)
+        with pytest.warns(UserWarning, match=r"model\.ckpt"):
+            found = store.fetch_newest_valid("model.ckpt", tmp_path)
+        assert found is not None
+        assert found[0] == older
         assert set(contents(store, older, tmp_path)) == {"model.ckpt", "small"}
 
     @pytest.mark.filterwarnings("ignore::UserWarning")
@@ -59,6 +63,7 @@ class Damage(StoreCase):
         for checkpoint in self._two(store, tmp_path):
             self._damage(checkpoint, "torn")
         assert store.newest_valid() is None
+        assert store.fetch_newest_valid("model.ckpt", tmp_path) is None
 
     @pytest.mark.filterwarnings("ignore::UserWarning")
     @pytest.mark.parametrize(

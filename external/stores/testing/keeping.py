@@ -1,8 +1,6 @@
 """What is put comes back, whole; what must not be put is refused and leaves no trace."""
 
 import os
-import threading
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +9,8 @@ import pytest
 from ...schema import UnreadableFile
 from ..kinds import open_store
 from ..retention import Retention
-from ..store import CheckpointExists, Store, StoredCheckpoint
-from .store_case import StoreCase, contents, file
+from ..store import CheckpointExists, Store
+from .store_case import StoreCase, contents, file, new_folder
 
 HOSTILE_NAMES = [
     *("", ".", "..", "../up", "a/b", "/etc/passwd", "a\\b", "a..b", ".hidden", "-rf"),
@@ -81,6 +79,54 @@ class Keeping(StoreCase):
         again = store.put(2, {"m": store.fetch(put, "m", new_folder(tmp_path))})
         store.delete(1)
         assert contents(store, again, tmp_path) == {"m": b"same"}
+
+    def test_a_file_that_is_only_in_memory_can_be_put(self, store: Store, tmp_path: Path) -> None:
+        if not hasattr(os, "memfd_create"):
+            pytest.skip("this system has no files in memory")
+        content = os.urandom(70_001)
+        descriptor = os.memfd_create("model")
+        try:
+            os.write(descriptor, content)
+            put = store.put(1, {"m": Path(f"/proc/self/fd/{descriptor}")})
+        finally:
+            os.close(descriptor)
+        assert contents(store, put, tmp_path) == {"m": content}
+
+    def test_what_was_drafted_may_be_taken_over(self, store: Store, tmp_path: Path) -> None:
+        with store.drafting() as drafts:
+            files = {"m": file(drafts, b"moved", "m"), "n": file(drafts, b"", "n")}
+            put = store.put(1, files, move=True)
+            file(drafts, b"not put", "left over")
+        assert not drafts.exists()
+        assert contents(store, put, tmp_path) == {"m": b"moved", "n": b""}
+        assert self.leftovers() == []
+
+    def test_what_its_writer_knows_is_recorded_or_the_file_is_refused(
+        self, store: Store, tmp_path: Path
+    ) -> None:
+        given = {"m": file(tmp_path, b"as it is", "m"), "n": file(tmp_path, b"n", "n")}
+        known = store.put(1, given).files
+        assert store.put(2, given, known={"m": known["m"]}).files == known
+        assert store.put(2, given, known=known).files == known  # the same once more
+        given["m"].write_bytes(b"as it wa")
+        with pytest.raises(UnreadableFile, match="not what its writer recorded"):
+            store.put(3, given, known=known)
+        with pytest.raises(CheckpointExists):
+            store.put(2, given)
+        assert steps(store) == [1, 2]
+        assert self.leftovers() == []
+
+    def test_the_newest_is_fetched_in_one(self, store: Store, tmp_path: Path) -> None:
+        assert store.fetch_newest_valid("m", tmp_path) is None
+        older = store.put(1, {"m": file(tmp_path, b"older")})
+        newer = store.put(2, {"m": file(tmp_path, b"newer"), "n": file(tmp_path, b"n", "n")})
+        found = store.fetch_newest_valid("m", new_folder(tmp_path))
+        assert found is not None
+        assert (found[0], found[1].read_bytes()) == (newer, b"newer")
+        store.delete(2)
+        found = store.fetch_newest_valid("m", new_folder(tmp_path))
+        assert found is not None
+        assert (found[0], found[1].read_bytes()) == (older, b"older")
 
     def test_the_same_checkpoint_twice_is_fine(self, store: Store, tmp_path: Path) -> None:
         source = file(tmp_path, b"same")
@@ -168,66 +214,7 @@ class Keeping(StoreCase):
         assert store.prune(retention) == []
         assert self.leftovers() == []
 
-    def test_several_threads_may_use_one_store(self, store: Store, tmp_path: Path) -> None:
-        def put(step: int) -> StoredCheckpoint:
-            return store.put(step, {"m": file(tmp_path, os.urandom(10_000), f"{step}")})
-
-        with ThreadPoolExecutor(4) as threads:
-            put_ones = list(threads.map(put, range(12)))
-        assert store.list() == put_ones
-        for each in put_ones:
-            store.verify(each)
-
-    def test_of_several_that_put_the_same_step_one_wins(
-        self, store: Store, recipe: tuple[str, str], tmp_path: Path
-    ) -> None:
-        def put(number: int) -> bytes | None:
-            content = bytes([number]) * 100_000
-            with open_store(*recipe) as another:
-                try:
-                    another.put(1, {"m": file(tmp_path, content, f"{number}")})
-                except CheckpointExists:
-                    return None
-            return content
-
-        with ThreadPoolExecutor(4) as threads:
-            winners = [content for content in threads.map(put, range(4)) if content]
-        [stored] = store.list()
-        assert [contents(store, stored, new_folder(tmp_path))["m"]] == winners
-
-    def test_readers_see_whole_checkpoints_while_one_writes_and_prunes(
-        self, store: Store, recipe: tuple[str, str], tmp_path: Path
-    ) -> None:
-        store.put(0, {"m": file(tmp_path, bytes(300_000))})
-        seen: list[int] = []
-        ended = threading.Event()
-
-        def read() -> None:
-            with open_store(*recipe) as another:
-                while not ended.is_set() or not seen:
-                    newest = another.newest_valid()
-                    seen.append(-1 if newest is None else newest.step)
-
-        with ThreadPoolExecutor(1) as threads:
-            reading = threads.submit(read)
-            try:
-                for step in range(1, 16):
-                    store.put(step, {"m": file(tmp_path, os.urandom(300_000))})
-                    store.prune(Retention(newest=1))
-            finally:
-                ended.set()
-            reading.result()
-        assert -1 not in seen
-        assert seen == sorted(seen)
-
 
 def steps(store: Store) -> list[int]:
     """Return the steps that a store lists."""
     return [checkpoint.step for checkpoint in store.list()]
-
-
-def new_folder(folder: Path) -> Path:
-    """Return a new folder in `folder`."""
-    path = folder / f"folder {len(list(folder.iterdir()))}"
-    path.mkdir()
-    return path

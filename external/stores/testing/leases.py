@@ -1,5 +1,6 @@
 """One writer at a time: who comes second is refused, who was overtaken writes nothing more."""
 
+import time
 from pathlib import Path
 
 import pytest
@@ -58,6 +59,20 @@ class Leases(StoreCase):
             assert store.list() == [put]
             another.put(2, {"m": file(tmp_path, b"new")}, lease=new)
         assert self.leftovers() == []
+
+    @pytest.mark.parametrize("days", [1, -1])
+    def test_no_clock_of_a_writer_decides_who_holds_it(
+        self, store: Store, recipe: tuple[str, str], tmp_path: Path, days: int
+    ) -> None:
+        now = time.time
+        with open_store(*recipe) as another, store.lease("node-a") as lease:
+            with pytest.MonkeyPatch.context() as clock:
+                clock.setattr(time, "time", lambda: now() + days * 86_400)
+                with pytest.raises(LeaseLost, match="node-a"), another.lease("node-b"):
+                    pass
+                put = store.put(1, {"m": file(tmp_path, b"1")}, lease=lease)
+            store.put(2, {"m": file(tmp_path, b"2")}, lease=lease)
+            assert store.list()[0] == put
 
     def test_a_made_up_lease_writes_nothing(self, store: Store, tmp_path: Path) -> None:
         for made_up in (Lease("node-a", 0), Lease("node-a", 10**6)):

@@ -16,11 +16,14 @@ class StoreCase:
         KILLS: How many writers are killed in the quick test of it.
         MANY_KILLS: How many in the slow one.
         LEASE_SECONDS: Within which the lease of a holder that was killed is free again.
+        LEASE_RUNS_OUT_SECONDS: After which a lease that nobody renews has run out; 0 if leases do
+            not go by time.
     """
 
     KILLS = 10
     MANY_KILLS = 100
     LEASE_SECONDS = 10.0
+    LEASE_RUNS_OUT_SECONDS = 0.0
 
     @pytest.fixture
     def recipe(self) -> tuple[str, str]:
@@ -50,6 +53,13 @@ def file(folder: Path, content: bytes, name: str = "a file") -> Path:
     """Return a new local file with `content`."""
     path = folder / name
     path.write_bytes(content)
+    return path
+
+
+def new_folder(folder: Path) -> Path:
+    """Return a new folder in `folder`."""
+    path = folder / f"folder {len(list(folder.iterdir()))}"
+    path.mkdir()
     return path
 
 

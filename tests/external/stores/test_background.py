@@ -8,13 +8,23 @@ from pathlib import Path
 import pytest
 import torch
 
-from curitorch.external.atomic import TEMPORARY_PREFIX, checksum
+from curitorch.external.atomic import TEMPORARY_PREFIX
+from curitorch.external.stores import single_file
 from curitorch.external.stores.background import BackgroundWriter
+from curitorch.external.stores.target import FileTarget
+
+
+class Writer(BackgroundWriter):
+    """Writes torch files to paths."""
+
+    def put(self, state, path, **options):
+        request = {"path": str(path), "step": 0, "details": {}}
+        self.save(state, request, what=f"Saving '{path}'", **options)
 
 
 @pytest.fixture
 def writer():
-    writer = BackgroundWriter()
+    writer = Writer(FileTarget())
     yield writer
     writer.close()
 
@@ -22,15 +32,13 @@ def writer():
 def test_what_was_staged_is_what_was_there_at_the_save(tmp_path, writer):
     tensor = torch.zeros(500_000)
     done = []
-    writer.save({"x": tensor}, tmp_path / "a.pt", then=done.append)
+    writer.put({"x": tensor}, tmp_path / "a.pt", then=done.append)
     tensor += 1  # training goes on
     writer.wait()
     assert torch.load(tmp_path / "a.pt")["x"].sum() == 0
-    [written] = done
-    assert written.path == tmp_path / "a.pt"
-    assert written.bytes == (tmp_path / "a.pt").stat().st_size
-    assert written.checksum == checksum(tmp_path / "a.pt")
-    assert os.listdir(tmp_path) == ["a.pt"]
+    assert done == [single_file.verify(tmp_path / "a.pt")]
+    assert done[0].bytes == (tmp_path / "a.pt").stat().st_size
+    assert sorted(os.listdir(tmp_path)) == ["a.json", "a.pt"]
 
 
 def test_a_thousand_saves_while_every_step_changes_every_tensor_are_one_step_each(tmp_path, writer):
@@ -38,7 +46,7 @@ def test_a_thousand_saves_while_every_step_changes_every_tensor_are_one_step_eac
     for step in range(1000):
         for tensor in state:
             tensor.fill_(step)
-        writer.save(state, tmp_path / f"{step % 50}.pt")
+        writer.put(state, tmp_path / f"{step % 50}.pt")
         if step % 50 == 49:
             writer.wait()
             for past in range(step - 49, step + 1):
@@ -48,39 +56,40 @@ def test_a_thousand_saves_while_every_step_changes_every_tensor_are_one_step_eac
 
 def test_smaller_and_larger_states_use_the_same_memory_and_leave_no_traces(tmp_path, writer):
     for size in (100_000, 10, 3_000_000, 1000):
-        writer.save({"x": torch.full((size,), float(size))}, tmp_path / "x.pt")
+        writer.put({"x": torch.full((size,), float(size))}, tmp_path / "x.pt")
         writer.wait()
         assert torch.load(tmp_path / "x.pt")["x"].tolist() == [size] * size
 
 
 def test_an_error_in_the_background_is_raised_once_and_the_old_file_stays(tmp_path, writer):
     (tmp_path / "x.pt").write_bytes(b"old")
-    writer.save([1], tmp_path / "nowhere" / "x.pt")
-    with pytest.raises(FileNotFoundError, match=r"Saving '.*nowhere/x\.pt' failed"):
+    (tmp_path / "taken").mkdir()
+    writer.put([1], tmp_path / "taken")
+    with pytest.raises(IsADirectoryError, match=r"Saving '.*/taken' failed"):
         writer.wait()
     writer.wait()
-    writer.save([1], tmp_path / "x.pt")
+    writer.put([1], tmp_path / "x.pt")
     writer.wait()
     assert torch.load(tmp_path / "x.pt") == [1]
 
 
 def test_a_killed_writer_process_is_an_error_and_the_next_save_starts_another(tmp_path, writer):
-    writer.save([1], tmp_path / "a.pt")
+    writer.put([1], tmp_path / "a.pt")
     writer.wait()
     assert writer._process is not None
     os.kill(writer._process.pid, signal.SIGKILL)
     writer._process.wait()
     with pytest.raises(OSError, match="ended with -9"):
-        writer.save([2], tmp_path / "b.pt")
+        writer.put([2], tmp_path / "b.pt")
         writer.wait()
-    writer.save([3], tmp_path / "c.pt")
+    writer.put([3], tmp_path / "c.pt")
     writer.wait()
     assert torch.load(tmp_path / "c.pt") == [3]
 
 
 def test_closing_ends_the_writer_though_a_forked_child_holds_its_socket(tmp_path):
-    writer = BackgroundWriter()
-    writer.save([1], tmp_path / "a.pt")
+    writer = Writer(FileTarget())
+    writer.put([1], tmp_path / "a.pt")
     child = os.fork()
     if child == 0:
         time.sleep(60)
@@ -97,7 +106,8 @@ TRAINER = """
 import os, signal, sys, torch
 from pathlib import Path
 from curitorch.external.stores.background import BackgroundWriter
-writer = BackgroundWriter()
+from curitorch.external.stores.target import FileTarget
+writer = BackgroundWriter(FileTarget())
 state = [torch.zeros(1_000_000) for _ in range(4)]
 folder = Path(sys.argv[1])
 print("ready", flush=True)
@@ -106,7 +116,8 @@ while True:
     step += 1
     for tensor in state:
         tensor.fill_(step)
-    writer.save({"step": step, "state": state}, folder / f"{step:06d}.pt")
+    request = {"path": str(folder / f"{step:06d}.pt"), "step": step, "details": {}}
+    writer.save({"step": step, "state": state}, request, what="Saving")
     if step == 3:
         print("saving", flush=True)
 """
@@ -129,6 +140,7 @@ def killed_while_saving(folder: Path, delay: float) -> int:
         time.sleep(0.02)
     files = sorted(folder.glob("*.pt"))
     for path in files:
+        assert single_file.verify(path).step == int(path.stem)
         content = torch.load(path)
         assert int(path.stem) == content["step"]
         assert all(bool((tensor == content["step"]).all()) for tensor in content["state"])

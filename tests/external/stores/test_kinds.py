@@ -5,8 +5,10 @@ from pathlib import Path
 import pytest
 
 from curitorch.external import stores
-from curitorch.external.stores import LocalStore, Store, TcpStore, open_store
+from curitorch.external.stores import LocalStore, SpoolingStore, Store, TcpStore, open_store
 from curitorch.external.stores.settings import BadSettings
+from curitorch.external.stores.spool import SpoolFull
+from curitorch.external.stores.store import StoreError
 
 
 class Recording(Store):
@@ -66,6 +68,10 @@ def test_the_names_of_old_are_understood(own):
     [
         ("disk", "root=/x", "no 'disk' store. Use one of local, tcp, remote, s3"),
         ("", "", "no '' store"),
+        ("local", "root=/x,spool=/y", "A spool needs .* spool=/y and spool_bytes=. Write both"),
+        ("local", "root=/x,spool_bytes=5", "A spool needs .* spool= and spool_bytes=5"),
+        ("local", "root=/x,spool=,spool_bytes=5", "A spool needs a folder"),
+        ("local", "root=/x,spool=/y,spool_bytes=much", "spool_bytes: 'much' is not a number of b"),
         ("local", "", "needs 'root', which is not among its settings .there are none."),
         ("local", "roots=/x", "no setting 'roots'. Its settings: root"),
         ("local", "root", "'root' where a key=value is expected"),
@@ -103,3 +109,30 @@ def test_a_local_store_needs_no_torch_and_no_optional_dependency(tmp_path):
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "set()\n"
+
+
+def test_any_kind_is_put_into_through_a_spool(own, tmp_path):
+    line = f'root={tmp_path}/kept,spool="{tmp_path}/a spool",spool_bytes=1kB'
+    with open_store("local", line) as store:
+        assert isinstance(store, SpoolingStore)
+        assert store.folder == tmp_path / "a spool"
+        (tmp_path / "m").write_bytes(bytes(1000))
+        put = store.put(1, {"m": tmp_path / "m"})
+        assert store.flush(10)
+        (tmp_path / "m").write_bytes(bytes(1001))
+        with pytest.raises(SpoolFull, match="1000 is the limit"):
+            store.put(2, {"m": tmp_path / "m"})
+    with open_store("local", {"root": tmp_path / "kept"}) as kept:
+        assert kept.list() == [put]
+
+
+def test_a_store_whose_spool_is_in_use_is_closed_again(own, tmp_path, monkeypatch):
+    closed = []
+    monkeypatch.setattr(Recording, "close", lambda store: closed.append(store))
+    line = f"job_id=a,spool={tmp_path}/spool,spool_bytes=1000"
+    with (
+        SpoolingStore(LocalStore(tmp_path), tmp_path / "spool", limit_bytes=1),
+        pytest.raises(StoreError, match="its own folder"),
+    ):
+        open_store(own, line)
+    assert len(closed) == 1

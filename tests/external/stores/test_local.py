@@ -15,6 +15,8 @@ from curitorch.external.stores import LocalStore
 from curitorch.external.stores.store import CheckpointExists, LeaseLost, StoredFile
 from curitorch.external.stores.testing import StoreContract
 from curitorch.external.stores.testing.writing import start_writer
+from tests.external.stores.disks import failing_disk, mounted
+from tests.external.stores.older_records import OlderRecords
 
 LOCKS = {"changes", "lease", "lease.json"}
 
@@ -28,7 +30,7 @@ def leftovers(root):
     return sorted({path.relative_to(root).as_posix() for path in root.rglob("*")} - belongs)
 
 
-class TestLocalStore(StoreContract):
+class TestLocalStore(StoreContract, OlderRecords):
     @pytest.fixture
     def recipe(self, tmp_path):
         self.root = tmp_path / 'a "root", with $HOME'
@@ -63,20 +65,6 @@ def source(tmp_path):
     path = tmp_path / "source"
     path.write_bytes(b"weights")
     return path
-
-
-@contextlib.contextmanager
-def mounted(where, *arguments):
-    """A file system mounted at `where`; skips where that is not allowed."""
-    if os.geteuid() != 0:
-        pytest.skip("only root may mount a file system")
-    done = subprocess.run(["mount", *arguments, where], capture_output=True, text=True, check=False)
-    if done.returncode != 0:
-        pytest.skip(f"a file system cannot be mounted here: {done.stderr.strip()}")
-    try:
-        yield
-    finally:
-        subprocess.run(["umount", where], check=True)
 
 
 def test_files_are_plain_files_where_the_docstring_says(store, root, source):
@@ -410,6 +398,24 @@ def test_a_stored_file_with_a_read_error_is_passed_over(store, root, tmp_path, s
             broken.read_bytes()
         with pytest.warns(UserWarning, match="cannot be read .Input/output error."):
             assert store.newest_valid() == older
+
+
+def test_a_disk_that_cannot_be_read_costs_what_lies_there(tmp_path, source):
+    source.write_bytes(os.urandom(100_000))
+    with failing_disk(tmp_path / "disk") as disk:
+        with LocalStore(disk.folder / "root") as store:
+            older, newer = store.put(1, {"m": source}), store.put(2, {"m": source})
+            disk.fail(disk.folder / "root" / "step-00000002" / "m")
+            with pytest.warns(UserWarning, match="cannot be read .Input/output error."):
+                assert store.newest_valid() == older
+            with pytest.warns(UserWarning, match="cannot be read .Input/output error."):
+                assert store.fetch_newest_valid("m", tmp_path)[0] == older
+            assert store.list() == [older, newer]
+            disk.fail(disk.folder / "root" / "step-00000001" / "m")
+            with pytest.raises(OSError, match="Input/output error"):
+                LocalStore(tmp_path / "root").put(1, {"m": disk.folder / "root/step-00000001/m"})
+            assert leftovers(tmp_path / "root") == []
+        disk.heal()
 
 
 def test_a_sidecar_with_a_read_error_is_left_out(store, root, source):

@@ -35,6 +35,7 @@ from curitorch.external.stores.store import (
 )
 from curitorch.external.stores.testing import StoreContract
 from tests.external.stores.cutting_proxy import cutting_proxy
+from tests.external.stores.older_records import OlderRecords
 from tests.external.stores.swift import running_swift
 
 BUCKET = "checkpoints"
@@ -68,10 +69,11 @@ def root(client):
     return f"s3://{BUCKET}/job '{secrets.token_hex(4)}', $HOME = ü/run"
 
 
-class TestS3Store(StoreContract):
+class TestS3Store(StoreContract, OlderRecords):
     KILLS = 1
     MANY_KILLS = 30  # 100 take eleven minutes against the real server
     LEASE_SECONDS = 20.0
+    LEASE_RUNS_OUT_SECONDS = 3.0
 
     @pytest.fixture
     def recipe(self, server, client, root):
@@ -457,7 +459,9 @@ def test_a_server_that_ignores_conditions_is_refused(open_s3):
 def test_what_is_known_to_be_whole_is_not_read_again(open_s3, tmp_path, monkeypatch):
     read, download = [], S3Bucket.download
     monkeypatch.setattr(
-        S3Bucket, "download", lambda *args: (read.append(args[1]), download(*args))[1]
+        S3Bucket,
+        "download",
+        lambda *args, **more: (read.append(args[1]), download(*args, **more))[1],
     )
     writer, reader = open_s3(), open_s3()
     put = writer.put(1, {"m": file(tmp_path / "m", b"x")})
@@ -471,6 +475,8 @@ def test_what_is_known_to_be_whole_is_not_read_again(open_s3, tmp_path, monkeypa
     here[0].write_bytes(b"y")
     assert open_s3().fetch(put, "m", tmp_path / "here").read_bytes() == b"x"
     assert len(read) == 3
+    assert open_s3().fetch_newest_valid("m", tmp_path / "there")[0] == put
+    assert len(read) == 4
 
 
 def test_more_objects_than_a_page_holds_are_all_listed(open_s3, tmp_path):

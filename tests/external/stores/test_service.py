@@ -6,18 +6,15 @@ import json
 import os
 import random
 import re
-import shutil
 import signal
 import socket
-import subprocess
 import threading
 import time
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 
+from curitorch.external.stores.exchange import Exchange
 from curitorch.external.stores.service.leases import JobLease
 from curitorch.external.stores.service.refusal import Refusal
 from curitorch.external.stores.store import (
@@ -25,7 +22,6 @@ from curitorch.external.stores.store import (
     LeaseLost,
     StoreError,
     StoreUnreachable,
-    check_name,
 )
 from curitorch.external.stores.tcp import TcpStore
 from curitorch.external.stores.testing.running_service import TOKEN, RunningService
@@ -140,6 +136,50 @@ def test_tokens_rotate_without_a_restart(tmp_path):
         assert len(store.list()) == 2
 
 
+def test_a_token_that_is_rotated_in_the_middle_of_an_upload_holds_nobody_up(tmp_path):
+    old, new = TOKEN, "the-next-token-of-the-service"
+    own = tmp_path / "the client's own token file"
+    own.write_text(old)
+    with RunningService(tmp_path) as service:
+
+        def rotate():
+            own.write_text(new)
+            service.token_file.write_text(new)
+
+        with (
+            Proxy(service.port, [3_000_000], rotate) as proxy,
+            behind(proxy, service, token_file=own) as store,
+            store.lease("node-a") as lease,
+        ):
+            put = store.put(1, model(tmp_path, os.urandom(6_000_000)), lease=lease)
+            assert proxy.cuts == []
+            assert proxy.passed < 8_000_000
+            assert store.newest_valid() == put
+            store.delete(1, lease=lease)
+        assert service.ask("GET", "/metrics", token=old)[0] == 401
+
+
+def test_a_token_that_is_rotated_between_being_read_and_sent_is_read_again(tmp_path, monkeypatch):
+    send_head, rotated = Exchange.send_head, set()
+
+    def send_late(exchange, method, path, token, headers):
+        what = (method, path.partition("?")[0])
+        if what not in rotated:
+            rotated.add(what)
+            service.token_file.write_text(f"the-token-number-{len(rotated)}")
+        send_head(exchange, method, path, token, headers)
+
+    with RunningService(tmp_path) as service, service.store(tries=2) as store:
+        monkeypatch.setattr(Exchange, "send_head", send_late)
+        with store.lease("node-a") as lease:
+            put = store.put(1, model(tmp_path, os.urandom(100_000)), lease=lease)
+            assert store.newest_valid() == put
+            fetched = store.fetch(put, "model.ckpt", tmp_path / "here")
+            assert fetched.read_bytes() == (tmp_path / "a model").read_bytes()
+            store.delete(1, lease=lease)
+        assert {method for method, _ in rotated} == {"POST", "PUT", "HEAD", "GET", "DELETE"}
+
+
 @pytest.mark.parametrize("content", [None, "", "# none\n", "short\n", f"{TOKEN} ../up\n"])
 def test_with_a_bad_token_file_nobody_comes_in_until_it_is_mended(tmp_path, content):
     with RunningService(tmp_path) as service:
@@ -184,32 +224,6 @@ def test_a_root_has_one_service(shared, tmp_path):
     other.root = shared.root
     with pytest.raises(RuntimeError, match="Another service"):
         other.start()
-
-
-def test_tls(tmp_path):
-    if shutil.which("openssl") is None:
-        pytest.skip("openssl is not here to make a certificate")
-    key, certificate = tmp_path / "key.pem", tmp_path / "certificate.pem"
-    command = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256"]
-    command += ["-nodes", "-days", "2", "-subj", "/CN=localhost", "-keyout", str(key)]
-    command += ["-addext", "subjectAltName=IP:127.0.0.1", "-out", str(certificate)]
-    subprocess.run(command, check=True, capture_output=True)
-    files = model(tmp_path, os.urandom(3_000_000))
-    with RunningService(
-        tmp_path, "--tls-cert", str(certificate), "--tls-key", str(key), "--idle-seconds", "0.4"
-    ) as service:
-        assert service.address.startswith("https://")
-        with service.store(tls_ca=certificate) as store, store.lease("node-a") as lease:
-            put = store.put(1, files, lease=lease)
-            assert store.newest_valid() == put
-            fetched = store.fetch(put, "model.ckpt", tmp_path / "here")
-            assert fetched.read_bytes() == files["model.ckpt"].read_bytes()
-            time.sleep(0.7)  # the service closes the idle connection
-            assert store.list() == [put]
-        for options, says in [({"tls": True}, "CERTIFICATE_VERIFY_FAILED"), ({}, "did not answer")]:
-            store = service.store(tries=1, **options)
-            with store, pytest.raises(StoreUnreachable, match=says):
-                store.list()
 
 
 # What leads out of the root.
@@ -315,6 +329,43 @@ def test_a_commit_is_conditional_and_checked(shared):
     assert shared.ask("DELETE", path)[0] == 200
 
 
+SHA256 = "sha256:2cf24dba5fb0a30e26e83b2ac5b9e29e1b161e5c1fa7425e73043362938b9824"  # b"hello"
+XXH3 = "xxh3:b5e9c1ad071b3e7fc779cfaa5e523818"
+
+
+@pytest.mark.parametrize("recorded", [SHA256, XXH3])
+@pytest.mark.parametrize(
+    ("asked", "answered"),
+    [
+        ("", SHA256),
+        ("?checksum=sha256", SHA256),
+        ("?checksum=xxh3", XXH3),
+        ("?checksum=later", None),
+    ],
+)
+def test_a_client_may_ask_for_any_checksum_and_record_any(shared, asked, answered, recorded):
+    path, condition = "/jobs/job/checkpoints/1", {"If_None_Match": "*", "Upload_Id": UPLOAD}
+    assert begin(shared, 5)[0] == 201
+    for sent, status in ((b"hellO", 422), (b"hello", 201)):
+        got, answer = shared.ask("PUT", FILE + asked, sent)
+        assert got == 200
+        if sent == b"hello":
+            assert json.loads(answer) == {"bytes": 5, "checksum": answered}
+        files = {"model.ckpt": {"bytes": 5, "checksum": recorded}}
+        sidecar = json.dumps({"schema": 2, "step": 1, "details": {}, "files": files}).encode()
+        assert shared.ask("PUT", path, sidecar, **condition)[0] == status
+    assert shared.ask("POST", path + "/verify", sidecar) == (200, b'{"valid": true}')
+    assert shared.ask("DELETE", path)[0] == 200
+
+
+def test_a_checksum_that_nobody_knows_is_refused_before_anything_is_received(shared):
+    assert begin(shared, 5)[0] == 201
+    for kind in ("blake9", "", "%00"):
+        status, answer = shared.ask("PUT", FILE + "?checksum=" + kind, b"hello")
+        assert (status, "knows xxh3, sha256" in sentence(answer)) == (400, True)
+    give_up(shared)
+
+
 @pytest.mark.parametrize(
     "body",
     [b"", b"[]", b"{", b"\xff", b'{"step": 1}', b'{"step": 1, "files": {}}', b"[" * 100_000]
@@ -376,6 +427,14 @@ def test_files_and_jobs_have_a_most(tmp_path):
             store.put(4, model(tmp_path, bytes(30_000)))
         with service.store("another") as store:
             store.put(1, model(tmp_path, bytes(30_000)))
+
+
+def test_the_newest_is_fetched_in_one_reading(tmp_path):
+    with RunningService(tmp_path) as service, service.store() as store:
+        put = store.put(1, model(tmp_path, os.urandom(100_000)))
+        assert store.fetch_newest_valid("model.ckpt", tmp_path / "here")[0] == put
+        assert metrics(service)["sent_bytes_total"] == 100_000
+        assert 'method="POST"' not in service.ask("GET", "/metrics")[1].decode()  # no verifying
 
 
 def test_retention_is_the_services_if_it_is_told_so(tmp_path):
@@ -724,8 +783,8 @@ def test_a_lease_that_ran_out_is_free_and_its_writer_is_locked_out(tmp_path):
         status, answer = service.ask("POST", path, body)
         old = Lease("node-a", json.loads(answer)["token"])
         assert (status, service.ask("POST", path, body)[1]) == (201, answer)  # asked again
-        with pytest.raises(LeaseLost, match="node-a"), store.lease("node-b"):
-            pass
+        other = b'{"holder": "node-b", "nonce": "2"}'
+        assert service.ask("POST", path, other)[0] == 409
         store.put(1, model(tmp_path), lease=old)
         time.sleep(0.5)
         assert service.ask("PUT", path, Fencing_Token=str(old.token))[0] == 200  # nobody took it
@@ -740,6 +799,20 @@ def test_a_lease_that_ran_out_is_free_and_its_writer_is_locked_out(tmp_path):
             time.sleep(0.7)  # it is renewed
             store.put(2, model(tmp_path), lease=new)
         assert [each.step for each in store.list()] == [1, 2]
+
+
+def test_the_lease_of_a_dead_holder_is_waited_for_and_that_of_a_living_one_is_not(tmp_path):
+    with RunningService(tmp_path, "--lease-seconds", "1.5") as service, service.store() as store:
+        service.ask("POST", "/jobs/job/lease", b'{"holder": "dead", "nonce": "1"}')
+        with (
+            pytest.warns(UserWarning, match="whether the holder lives: 'dead' holds the lease"),
+            store.lease("node-b"),
+            service.store() as another,
+            pytest.warns(UserWarning, match="'node-b' holds the lease"),
+            pytest.raises(LeaseLost, match="'node-b' holds the lease"),
+            another.lease("node-c"),
+        ):
+            pass
 
 
 def test_an_upload_that_was_overtaken_on_the_way_is_not_committed(tmp_path):
@@ -793,85 +866,3 @@ def test_no_wall_clock_decides_about_a_lease(tmp_path, monkeypatch):
     assert lease.is_held()
     lease.release(first.token + 1)
     assert lease.acquire("c", "3").token == first.token + 2
-
-
-# Anything at all.
-
-PIECES = st.one_of(
-    st.sampled_from(["jobs", "job", "uploads", UPLOAD, "files", "model.ckpt", "checkpoints"]),
-    st.sampled_from(["1", "lease", "verify", "health", "metrics", "..", "%2e%2e", "%00", ""]),
-    st.text(st.characters(codec="latin-1", exclude_characters=" \r\n?#"), max_size=10),
-)
-PATHS = st.one_of(
-    st.lists(PIECES, max_size=7).map(lambda pieces: "/" + "/".join(pieces)),
-    st.sampled_from([FILE, f"/jobs/job/uploads/{UPLOAD}", "/jobs/job/lease"]),
-    st.sampled_from(["/jobs/job/checkpoints/1", "/jobs/job/checkpoints/1/verify"]),
-)
-VALUES = st.one_of(
-    st.sampled_from(["*", UPLOAD, "1", "-1", "bytes=0-", "bytes=-5", "bytes=5-1,7-", "identity"]),
-    st.sampled_from(["bytes 0-4/5", "bytes */5", "bytes 9-1/5", "chunked", "gzip", "100-continue"]),
-    st.text(st.characters(codec="latin-1", exclude_characters="\r\n\0"), max_size=20),
-)
-NAMES = st.sampled_from(
-    [
-        *("If-None-Match", "Upload-Id", "Fencing-Token", "Range", "Content-Range", "Expect"),
-        *("Content-Type", "Content-Encoding", "If-Range", "Accept-Encoding", "X-Any", "Upgrade"),
-        *("If-Match", "If-Modified-Since", "Cookie", "Connection", "Transfer-Encoding"),
-    ]
-)
-JSONS = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
-    lambda inner: (
-        st.lists(inner, max_size=3)
-        | st.dictionaries(
-            st.sampled_from(
-                ["schema", "step", "files", "details", "holder", "nonce", "m", "bytes"]
-            ),
-            inner,
-            max_size=5,
-        )
-    ),
-    max_leaves=10,
-)
-BODIES = st.one_of(
-    st.binary(max_size=200),
-    JSONS.map(lambda record: json.dumps(record).encode()),
-    st.sampled_from(
-        [
-            b'{"step": 1, "files": {"model.ckpt": 5}}',
-            b'{"holder": "a", "nonce": "1"}',
-            b"hello",
-            b'{"schema": 2, "step": 1, "details": {}, "files": {"model.ckpt": {"bytes": 5, '
-            b'"checksum": "sha256:2cf24dba5fb0a30e26e83b2ac5b9e29e1b161e5c1fa7425e73043362938b9824"'
-            b"}}}",
-        ]
-    ),
-)
-
-
-@settings(
-    max_examples=500, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
-@given(
-    method=st.sampled_from(["GET", "HEAD", "PUT", "POST", "DELETE", "OPTIONS", "PATCH", "TRACE"]),
-    path=PATHS,
-    headers=st.lists(st.tuples(NAMES, VALUES), max_size=4),
-    body=BODIES,
-)
-def test_whatever_is_asked_it_never_fails_and_never_leaves_its_root(
-    shared, method, path, headers, body
-):
-    outside = {name for name in tree(shared.root.parent) if not name.startswith("root")}
-    request = f"{method} {path} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {TOKEN}\r\n"
-    request += f"Content-Length: {len(body)}\r\n"
-    request += "".join(f"{name}: {value}\r\n" for name, value in headers)
-    try:
-        answer = raw(shared, request.encode("latin-1") + b"Connection: close\r\n\r\n" + body)
-    except TimeoutError:
-        pytest.fail("it did not answer")
-    if answer:
-        assert 100 <= int(answer.split(b" ")[1]) < 500, answer
-    assert shared.ask("GET", "/health")[0] == 200
-    assert {n for n in tree(shared.root.parent) if not n.startswith("root")} == outside
-    for name in set(os.listdir(shared.root)) - {".service.lock"}:
-        check_name(name, what="Job")

@@ -1,20 +1,28 @@
 """Saving does not wait for the store; what was saved gets there, after kills and restarts too."""
 
 import os
+import pickle
 import subprocess
 import sys
+import threading
 import time
 import warnings
 from pathlib import Path
 
 import pytest
+import torch
 
+from curitorch.external.checksum import checksum
+from curitorch.external.schema import UnreadableFile
+from curitorch.external.stores import Saver, open_store
 from curitorch.external.stores.local import LocalStore
 from curitorch.external.stores.retention import Retention
+from curitorch.external.stores.sidecar import sidecar_name
 from curitorch.external.stores.spool import SpoolFull, SpoolingStore
 from curitorch.external.stores.store import (
     CheckpointExists,
     LeaseLost,
+    StoredFile,
     StoreError,
     StoreUnreachable,
 )
@@ -79,12 +87,15 @@ def until(condition, seconds=10.0):
         time.sleep(0.01)
 
 
+@pytest.mark.filterwarnings("ignore::UserWarning")
 def test_what_is_put_gets_to_the_store_in_order(store, folder, tmp_path):
     seen = []
     put = store.put
-    store.put = lambda step, *a, **k: (seen.append(step), put(step, *a, **k))[1]
+    store.put = lambda step, *a, **k: (put(step, *a, **k), seen.append(step))[0]
     with spooling(store, folder) as spool:
+        store.dead = True
         given = [spool.put(n, model(tmp_path), details={"n": n}) for n in (3, 1, 2)]
+        store.dead = False
         assert spool.flush(10)
         assert spool.pending == []
     assert seen == [3, 1, 2]
@@ -241,6 +252,29 @@ def test_what_is_deleted_while_it_waits_does_not_arrive(store, folder, tmp_path)
     assert [each.step for each in store.list()] == [2]
 
 
+def test_what_is_deleted_on_its_way_is_not_there_in_the_end(store, folder, tmp_path):
+    under_way, deleted, put = threading.Event(), threading.Event(), store.put
+
+    def put_slowly(step, files, **more):
+        sent = {name: path.read_bytes() for name, path in files.items()}
+        under_way.set()
+        assert deleted.wait(10)
+        return put(step, model(tmp_path, sent["model.ckpt"]), **more)
+
+    with spooling(store, folder) as spool:
+        store.put = put_slowly
+        spool.put(1, model(tmp_path))
+        assert under_way.wait(10)
+        spool.delete(1)
+        deleted.set()
+        until(lambda: store.list() != [] or spool.flush(10))
+        until(lambda: store.list() == [])
+        store.put = put
+        spool.put(2, model(tmp_path))
+        assert spool.flush(10)
+    assert [each.step for each in store.list()] == [2]
+
+
 @pytest.mark.filterwarnings("ignore::UserWarning")
 def test_it_rides_out_a_restart_of_the_service(folder, tmp_path):
     with RunningService(tmp_path) as service:
@@ -255,3 +289,162 @@ def test_it_rides_out_a_restart_of_the_service(folder, tmp_path):
         spool.close()
         with service.store() as store:
             assert [each.step for each in store.list()] == [1, 2, 3]
+
+
+PUT_ELSEWHERE = """
+import os, pickle, sys
+from pathlib import Path
+store = pickle.load(sys.stdin.buffer)
+with store.drafting() as folder:
+    path = folder / "model.ckpt"
+    path.write_bytes(b"from elsewhere")
+    store.put(2, {"model.ckpt": path}, details={"n": 2}, move=True)
+assert store.newest_valid().step == 2
+print(store.prune(Retention(newest=1)))
+os.kill(os.getpid(), 9)
+""".replace("print", "from curitorch.external.stores.retention import Retention\nprint")
+
+
+def put_elsewhere(spool):
+    return subprocess.run(
+        [sys.executable, "-u", "-c", PUT_ELSEWHERE],
+        input=pickle.dumps(spool),
+        check=False,
+        capture_output=True,
+    )
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")
+def test_in_another_process_it_puts_into_the_same_folder(folder, tmp_path):
+    with RunningService(tmp_path) as service:
+        spool = spooling(service.store(tries=1), folder, close_seconds=20)
+        first = spool.put(1, model(tmp_path))
+        assert spool.flush(10)
+        service.kill()
+        done = put_elsewhere(spool)
+        assert (done.returncode, done.stdout) == (-9, b"[]\n"), done.stderr.decode()
+        [second] = spool.pending
+        assert (second.step, second.details) == (2, {"n": 2})
+        assert spool.fetch_newest_valid("model.ckpt", tmp_path / "here")[0] == second
+        assert (tmp_path / "here" / "model.ckpt").read_bytes() == b"from elsewhere"
+        service.start()
+        with service.store() as store:
+            assert first in spool.list()
+            assert spool.flush(20)
+            assert store.list() == [second]  # what was asked for there: one is to stay
+        spool.close()
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")
+def test_what_another_process_puts_is_uploaded_though_nobody_says_so(store, folder):
+    with spooling(store, folder) as spool:
+        done = put_elsewhere(spool)
+        assert done.returncode == -9, done.stderr.decode()
+        until(lambda: [each.step for each in store.list()] == [2])
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")
+def test_a_dead_store_keeps_nobody_waiting_for_pruning(store, folder, tmp_path):
+    spool = spooling(store, folder)
+    for step in (1, 2, 3):
+        spool.put(step, model(tmp_path))
+    assert spool.flush(10)
+    store.dead = True
+    asked = []
+    store.prune = lambda *a, **k: (asked.append(a), LocalStore.prune(store, *a, **k))[1]
+    for step in (4, 5, 6):
+        spool.put(step, model(tmp_path))
+        assert spool.prune(Retention(newest=2)) == []
+    close_quietly(spool)
+    assert asked == []
+    store.dead = False
+    with spooling(store, folder) as again:
+        assert again.flush(10)
+    assert [each.step for each in store.list()] == [5, 6]
+    assert not (folder / "prune.json").exists()
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")
+def test_a_dead_service_does_not_hold_up_saving_in_the_background(tmp_path):
+    with RunningService(tmp_path) as service:
+        kind, line = service.recipe()
+        service.kill()
+        spool = f'spool="{tmp_path}/a spool",spool_bytes=1GB'
+        with open_store(kind, f"{line},tries=10000,{spool}") as store:
+            saver = Saver(store, asynchronous=True, retention=Retention(newest=2))
+            for step in range(1, 6):
+                saver.save(step, {"w": torch.full((1000,), float(step))}, details={"epoch": step})
+            saver.wait()
+            assert [each.step for each in store.pending] == [1, 2, 3, 4, 5]
+            service.start()
+            assert store.flush(60)
+            assert [each.step for each in store.list()] == [4, 5]
+            [_, newest] = store.list()
+            assert newest.details["epoch"] == 5
+            path = store.fetch(newest, "model.ckpt", tmp_path)
+            assert torch.equal(torch.load(path)["w"], torch.full((1000,), 5.0))
+            saver.close()
+
+
+@pytest.mark.filterwarnings("error")
+def test_what_is_moved_and_known_is_taken_over_and_not_read(store, folder, tmp_path):
+    with spooling(store, folder) as spool:
+        store.dead = True
+        with spool.drafting() as drafts:
+            path = drafts / "model.ckpt"
+            path.write_bytes(b"weights")
+            number = path.stat().st_ino
+            known = {"model.ckpt": StoredFile(7, checksum(path))}
+            put = spool.put(1, {"model.ckpt": path}, move=True, known=known)
+        kept = folder / "pending" / "step-00000001" / "model.ckpt"
+        assert kept.stat().st_ino == number
+        assert put.files == known
+        with pytest.raises(UnreadableFile, match="not what its writer recorded"):
+            spool.put(2, model(tmp_path), known=known)
+        assert spool.put(1, {"model.ckpt": kept}, known=known) == put
+        store.dead = False
+
+
+def in_sha256(store, checkpoint, paths):
+    """Record a checkpoint of a local store as an older curitorch did."""
+    path = store.root / sidecar_name(checkpoint.step)
+    text = path.read_text()
+    for name, file in checkpoint.files.items():
+        assert file.checksum in text
+        text = text.replace(file.checksum, checksum(paths[name], kind="sha256"))
+    path.write_text(text)
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("where", ["spool", "store", "both"])
+def test_what_an_older_curitorch_spooled_or_stored_is_no_other_checkpoint(
+    store, folder, tmp_path, where
+):
+    files = model(tmp_path)
+    put = LocalStore(folder / "pending").put(
+        1, files, details={"number": 1, "details": {"epoch": 4}, "lease": None}
+    )
+    if where != "store":
+        in_sha256(LocalStore(folder / "pending"), put, files)
+    if where != "spool":
+        store.put(1, files, details={"epoch": 4})
+        in_sha256(store, put, files)
+    with spooling(store, folder) as spool:
+        assert spool.flush(10)
+        assert spool.error is None
+        [there] = store.list()
+        assert store.newest_valid() == there
+        assert there.files["model.ckpt"].checksum.startswith("sha256:")
+        assert spool.put(1, files, details={"epoch": 4}).step == 1
+
+
+def test_what_waits_with_an_old_checksum_is_the_same_as_what_is_put_again(store, folder, tmp_path):
+    store.dead, files = True, model(tmp_path)
+    spool = spooling(store, folder)
+    put = spool.put(1, files, details={"epoch": 4})
+    in_sha256(LocalStore(folder / "pending"), put, files)
+    again = spool.put(1, files, details={"epoch": 4})
+    assert again.files["model.ckpt"].checksum.startswith("sha256:")
+    with pytest.raises(CheckpointExists):
+        spool.put(1, model(tmp_path), details={"epoch": 4})
+    close_quietly(spool)

@@ -5,12 +5,14 @@ import sys
 
 import pytest
 
-from curitorch.external.atomic import checksum
+from curitorch.external.checksum import checksum
+from curitorch.external.schema import UnreadableFile
 from curitorch.external.stores.sidecar import folder_name, sidecar_name, step_of
-from curitorch.external.stores.store import StoredCheckpoint, StoredFile, StoreError
+from curitorch.external.stores.store import StoredCheckpoint, StoredFile
 from curitorch.external.stores.tcp import TcpStore
 from curitorch.external.stores.testing import StoreContract
 from curitorch.external.stores.testing.running_service import RunningService
+from tests.external.stores.older_records import OlderRecords
 
 
 @pytest.fixture(scope="module")
@@ -19,8 +21,9 @@ def shared_service(tmp_path_factory):
         yield service
 
 
-class TestTcpStore(StoreContract):
+class TestTcpStore(StoreContract, OlderRecords):
     KILLS = 3
+    LEASE_RUNS_OUT_SECONDS = 0.8
 
     @pytest.fixture
     def recipe(self, shared_service, request):
@@ -60,7 +63,7 @@ def test_a_checksum_that_its_writer_knows_is_compared_with_what_arrives(store, t
     path.write_bytes(b"hello")
     right = StoredFile(5, checksum(path))
     wrong = StoredFile(5, "sha256:" + "0" * 64)
-    with pytest.raises(StoreError, match="changed on the way"):
+    with pytest.raises(UnreadableFile, match=r"on the way.*not what its writer recorded"):
         store.put(1, {"m": path}, known={"m": wrong})
     assert store.list() == []
     assert store.put(1, {"m": path}, known={"m": right}).files == {"m": right}

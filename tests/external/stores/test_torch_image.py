@@ -5,7 +5,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from curitorch.external.atomic import checksum
+from curitorch.external.checksum import checksum
+from curitorch.external.stores.store import StoredFile
 from curitorch.external.stores.torch_image import ALIGNMENT, lay_out
 
 
@@ -76,6 +77,47 @@ def test_the_archive_is_a_zip_file_with_the_names_that_torch_uses(tmp_path):
     assert {name.split("/", 1)[1] for name in ours} == expected
 
 
+def test_the_structure_is_pickled_byte_for_byte_as_torch_does_it(tmp_path):
+    """Guards the one thing here that follows torch's own code: a new torch may change it."""
+    obj = {
+        **state(),
+        "sparse": torch.eye(3).to_sparse(),
+        "nowhere": torch.empty(3, 2, device="meta"),
+        "bytes": torch.ones(3).untyped_storage(),
+        "storage": torch.storage.TypedStorage([1.0, 2.0]),
+        "wide": torch.tensor([1, 2], dtype=torch.uint16),
+        "leaf": torch.ones(2, requires_grad=True),
+        "conjugated": torch.ones(2, dtype=torch.complex64).conj(),
+    }
+    torch.save(obj, tmp_path / "theirs.pt")
+    with zipfile.ZipFile(tmp_path / "theirs.pt") as theirs:
+        expected = {n.split("/", 1)[1]: theirs.read(n) for n in theirs.namelist()}
+    written(obj, tmp_path / "ours.pt")
+    # Not by ZipFile.read, which would compare checksums.
+    ours = torch._C.PyTorchFileReader(str(tmp_path / "ours.pt"))
+    del expected[".data/serialization_id"]
+    assert {name: ours.get_record(name) for name in expected} == expected
+
+
+def test_a_meta_tensor_is_its_shape_alone(tmp_path):
+    image = written(torch.empty(10_000, 10_000, device="meta"), tmp_path / "x.pt")
+    assert image.size < 2000
+    loaded = torch.load(tmp_path / "x.pt")
+    assert (loaded.device.type, loaded.shape) == ("meta", (10_000, 10_000))
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_a_gpus_tensors_are_copied_and_written_without_a_whole_copy_on_the_cpu(tmp_path):
+    obj = {"a": torch.arange(1e6, device="cuda"), "b": torch.ones(3), "empty": torch.empty(0)}
+    image = written(obj, tmp_path / "copied.pt")
+    torch.save(obj, tmp_path / "theirs.pt")
+    ours, theirs = (torch.load(tmp_path / f"{n}.pt") for n in ("copied", "theirs"))
+    assert ours["a"].device == theirs["a"].device
+    assert same({**ours}, {**theirs})
+    image.write_to(tmp_path / "written.pt")
+    assert (tmp_path / "written.pt").read_bytes() == (tmp_path / "copied.pt").read_bytes()
+
+
 def test_each_piece_begins_where_the_one_before_ends():
     image = lay_out(state())
     position = 0
@@ -88,10 +130,16 @@ def test_each_piece_begins_where_the_one_before_ends():
 def test_written_to_a_file_it_is_the_same_bytes_and_their_checksum(tmp_path):
     obj = state()
     image = written(obj, tmp_path / "copied.pt")
-    with (tmp_path / "written.pt").open("wb") as file:
-        digest = image.write_to(file)
+    stored = image.write_to(tmp_path / "written.pt")
     assert (tmp_path / "written.pt").read_bytes() == (tmp_path / "copied.pt").read_bytes()
-    assert digest == checksum(tmp_path / "written.pt")
+    assert stored == StoredFile(image.size, checksum(tmp_path / "written.pt"))
+
+
+def test_the_saved_tensors_can_be_resized_as_before(tmp_path):
+    tensor = torch.ones(100_000)
+    image = written(tensor, tmp_path / "x.pt")
+    image.write_to(tmp_path / "y.pt")
+    tensor.untyped_storage().resize_(0)  # as FSDP does
 
 
 def test_what_cannot_be_saved_is_refused_as_torch_refuses_it():

@@ -1,0 +1,112 @@
+"""Which objects of a script are saved by their contents, and how each kind is looked into."""
+
+import argparse
+import collections
+import random
+import types
+from typing import Any
+
+import numpy as np
+import torch
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+from .users import USERS
+
+SCALARS = (bool, int, float, str)
+_OF_TORCH_OBJECTS = ("torch.optim.", "torch.utils.data.sampler", "torch.utils.data.distributed")
+_OF_RANKS = {"rank", "num_replicas", "num_samples", "total_size"}
+_MODULE_OWN = set(torch.nn.Module().__dict__)
+_SMALL = 1 << 20  # bytes of data in a data set that are looked at at every save
+
+
+def kind_of(value: Any) -> str:
+    """Return how `value` is saved; `opaque` is not, and has to be made by the script again."""
+    kind = type(value)
+    if value is None or kind in SCALARS:
+        return "scalar"
+    if kind in (list, dict, tuple, set, frozenset, bytes, complex, slice, range):
+        return kind.__name__
+    if isinstance(value, torch.nn.Module):
+        return "module"
+    if isinstance(value, torch.Tensor):
+        return "tensor" if type(value) in (torch.Tensor, torch.nn.Parameter) else "opaque"
+    if isinstance(value, torch.optim.Optimizer):
+        return "optimizer"
+    if isinstance(value, torch.Generator):
+        return "torch generator"
+    if isinstance(value, np.ndarray):
+        return "opaque" if value.dtype.hasobject else "array"
+    if isinstance(value, np.generic):
+        return "numpy scalar"
+    if isinstance(value, np.random.Generator):
+        return "numpy generator"
+    if isinstance(value, np.random.RandomState):
+        return "numpy state"
+    if isinstance(value, random.Random):
+        return "python generator"
+    if isinstance(value, torch.amp.GradScaler):
+        return "scaler"
+    if isinstance(value, DataLoader):
+        return "loader"
+    if isinstance(value, collections.deque):
+        return "deque"
+    if kind in (collections.OrderedDict, collections.defaultdict, collections.Counter):
+        return "dict"
+    if isinstance(value, tuple) and hasattr(kind, "_fields"):
+        return "tuple"
+    if kind in (argparse.Namespace, types.SimpleNamespace) or _is_torch_object(value):
+        return "object"
+    if isinstance(value, type | types.ModuleType | types.FunctionType | types.MethodType):
+        return "opaque"
+    if isinstance(value, BaseException) or isinstance(kind, type(__import__("enum").Enum)):
+        return "opaque"
+    if USERS.is_class(kind):
+        return "object"
+    if callable(getattr(value, "state_dict", None)) and callable(
+        getattr(value, "load_state_dict", None)
+    ):
+        return "stateful"
+    return "opaque"
+
+
+def _is_torch_object(value: Any) -> bool:
+    name = f"{type(value).__module__}."
+    if name.startswith("torch.optim.lr_scheduler") or name.startswith("torch.optim.swa_utils"):
+        return True
+    return isinstance(value, Sampler) or (
+        name.startswith("torch.utils.data.") and isinstance(value, Dataset)
+    )
+
+
+def attributes(value: Any) -> dict[str, Any]:
+    """Return the attributes of an object that may be saved."""
+    found = dict(getattr(value, "__dict__", {}))
+    for kind in type(value).__mro__:
+        slots = kind.__dict__.get("__slots__", ())
+        for name in (slots,) if isinstance(slots, str) else slots:
+            if hasattr(value, name) and name not in ("__dict__", "__weakref__"):
+                found[name] = getattr(value, name)
+    if _is_torch_object(value) and isinstance(value, Sampler):
+        found = {name: each for name, each in found.items() if name not in _OF_RANKS}
+    return found
+
+
+def module_attributes(value: torch.nn.Module) -> dict[str, Any]:
+    """Return what a user's module has besides parameters, buffers and modules."""
+    if not any(USERS.is_class(kind) for kind in type(value).__mro__):
+        return {}
+    return {name: each for name, each in value.__dict__.items() if name not in _MODULE_OWN}
+
+
+def size_of(value: Any) -> int:
+    """Return the bytes of an array or a tensor, or something like it of a container."""
+    if isinstance(value, torch.Tensor | np.ndarray):
+        return int(value.nbytes)
+    if isinstance(value, list | dict | tuple | set | frozenset | collections.deque):
+        return 64 * len(value)
+    return 0
+
+
+def is_large(value: Any) -> bool:
+    """Return whether a value is more than what is looked at at every save in a data set."""
+    return size_of(value) > _SMALL

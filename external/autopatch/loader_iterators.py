@@ -1,0 +1,230 @@
+"""Where the iterator of a torch `DataLoader` stands, and making a fresh one stand there.
+
+The order of an epoch comes from generators' states when its iterator was made and when its sampler
+was first asked; both are kept. Without workers the indices of the batches before are skipped
+without loading them. With workers the batches are loaded again and thrown away, as what a worker
+draws for a batch depends on those before; those of workers that stay, in all epochs before.
+"""
+
+import inspect
+import random
+from typing import Any
+
+import torch
+from torch.utils.data import BatchSampler, DataLoader, IterableDataset
+from torch.utils.data.dataloader import _BaseDataLoaderIter
+from torch.utils.data.distributed import DistributedSampler
+
+from . import generators
+
+MARK = "_curitorch"
+
+
+class RanksBefore:
+    """`before` is how many ranks trained when what is restored was saved, if not as many as now."""
+
+    before: int | None = None
+
+
+RANKS = RanksBefore()
+
+
+class Position:
+    """What is known of one iterator: its loader, and the generators as it began."""
+
+    __slots__ = ("before", "begun", "first", "history", "is_rebuilt", "loader")
+
+    def __init__(self, loader: Any, begun: dict[str, Any], history: list[Any]) -> None:
+        self.loader = loader
+        self.begun = begun
+        self.first: dict[str, Any] | None = None
+        self.history = history
+        self.is_rebuilt = False
+        self.before = 0  # samples of the epoch that another number of ranks has had
+
+
+def is_one(it: Any) -> bool:
+    """Return whether `it` is an iterator of a loader that `begin` has made."""
+    return isinstance(it, _BaseDataLoaderIter) and hasattr(it, MARK)
+
+
+def begin(loader: Any, make: Any) -> Any:
+    """Return a new iterator of `loader` by calling `make`, with its position known."""
+    begun = _order(loader)
+    history: list[Any] = []
+    old = getattr(loader, "_iterator", None)
+    if old is not None and hasattr(old, MARK):  # workers that stay
+        position = getattr(old, MARK)
+        history = [*position.history, [position.begun, old._num_yielded]]
+    it = make()
+    position = Position(loader, begun, history)
+    setattr(it, MARK, position)
+    if loader.num_workers == 0:
+        ask = it._next_index
+
+        def first_index() -> Any:
+            position.first = _order(loader)
+            del it._next_index
+            return ask()
+
+        it._next_index = first_index
+        if isinstance(loader.dataset, IterableDataset):
+            it._next_data = _watched(it, it._next_data, type(loader.dataset))
+    return it
+
+
+def on_finding(where: str, what: str) -> None:
+    """Called with what cannot be exact; the session sets it."""
+
+
+def _watched(it: Any, fetch: Any, kind: type) -> Any:
+    """Return `fetch`, which finds out whether it draws from the global generators each time."""
+
+    def fetch_watched() -> Any:
+        before = (torch.get_rng_state(), random.getstate())
+        begun = it._num_yielded > 0
+        item = fetch()
+        if begun and not (
+            random.getstate() == before[1] and torch.equal(torch.get_rng_state(), before[0])
+        ):
+            del it._next_data
+            on_finding(
+                inspect.getsourcefile(kind) or "",
+                f"{kind.__name__} draws from the global random generators for each sample; give "
+                "it a generator of its own, or workers",
+            )
+        return item
+
+    return fetch_watched
+
+
+def describe(it: Any) -> dict[str, Any]:
+    """Return where `it` stands, as plain data."""
+    position: Position = getattr(it, MARK)
+    return {
+        "begun": position.begun,
+        "first": position.first,
+        "yielded": it._num_yielded,
+        "history": position.history,
+        "before": position.before,
+    }
+
+
+def loader_of(fresh: Any) -> Any:
+    """Return the loader of an iterator, or the loader itself."""
+    return fresh if isinstance(fresh, DataLoader) else getattr(fresh, MARK).loader
+
+
+def rebuild(node: dict[str, Any], fresh: Any, back: int) -> Any:
+    """Return an iterator that stands where `node` says, less the last `back` batches."""
+    loader = loader_of(fresh)
+    count = max(0, node["yielded"] - back)
+    old = loader._iterator if loader._iterator is not None else fresh
+    if hasattr(old, "_shutdown_workers"):  # begun in this process, in another state
+        old._shutdown_workers()
+    if loader.persistent_workers and loader.num_workers:
+        loader._iterator = None
+        for begun, yielded in node["history"]:
+            _set_order(loader, begun)
+            passed = iter(loader)
+            for _ in range(yielded):
+                next(passed)
+            for _ in passed:  # what was under way when the script left the loop
+                pass
+            getattr(passed, MARK).begun = begun
+            passed._num_yielded = yielded
+    _set_order(loader, node["begun"])
+    if isinstance(loader.sampler, DistributedSampler) and (RANKS.before or node["before"]):
+        return _rest_of_epoch(node, loader, count)
+    if RANKS.before:
+        on_finding(
+            "",
+            f"the order of a {type(loader.sampler).__name__} cannot be divided anew among another "
+            "number of ranks; use a DistributedSampler",
+        )
+    it = iter(loader)
+    if node["first"] is not None:
+        _set_order(loader, node["first"])
+    if loader.num_workers == 0 and not isinstance(loader.dataset, IterableDataset):
+        for _ in range(count):
+            it._next_index()
+        it._num_yielded = count
+    else:
+        for _ in range(count):
+            next(it)
+    getattr(it, MARK).is_rebuilt = True
+    return it
+
+
+def _rest_of_epoch(node: dict[str, Any], loader: Any, count: int) -> Any:
+    """Return an iterator over what is left of an epoch that other ranks have begun."""
+    sampler, batches = loader.sampler, loader.batch_sampler
+    whole: DistributedSampler[Any] = DistributedSampler(
+        sampler.dataset, 1, 0, shuffle=sampler.shuffle, seed=sampler.seed, drop_last=False
+    )
+    whole.set_epoch(sampler.epoch)
+    before = node["before"]
+    if RANKS.before:
+        before += count * loader.batch_size * RANKS.before
+        count = 0
+    rest = list(whole)[before:]
+    rest += rest[: -len(rest) % sampler.num_replicas]
+    own = rest[sampler.rank :: sampler.num_replicas]
+    batches.sampler = own
+    try:
+        it = iter(loader)
+        if loader.num_workers == 0:
+            it._sampler_iter = iter(BatchSampler(own, loader.batch_size, loader.drop_last))
+    finally:
+        batches.sampler = sampler
+    for _ in range(count):
+        next(it)
+    position: Position = getattr(it, MARK)
+    position.before, position.is_rebuilt = before, True
+    return it
+
+
+def rebuild_workers(node: dict[str, Any], loader: Any) -> None:
+    """Make the workers of `loader` that stay what they were after the epochs of `node`."""
+    there = loader._iterator
+    if there is None or not getattr(there, MARK).is_rebuilt:
+        it = rebuild(node, loader, 0)
+        for _ in it:
+            pass
+        it._num_yielded = node["yielded"]
+
+
+def _owned_generators(loader: Any) -> list[torch.Generator]:
+    batches = loader.batch_sampler
+    samplers = (loader.sampler, batches, getattr(batches, "sampler", None))
+    found = [loader.generator, *(getattr(each, "generator", None) for each in samplers)]
+    unique = {id(each): each for each in found if isinstance(each, torch.Generator)}
+    return list(unique.values())
+
+
+def _order(loader: Any) -> dict[str, Any]:
+    """Return all that the order of an epoch may depend on."""
+    return {
+        "rng": generators.take_cpu(),
+        "own": [each.get_state() for each in _owned_generators(loader)],
+        "epoch": getattr(loader.sampler, "epoch", None),
+        "data": _counters(loader.dataset),
+    }
+
+
+def _counters(dataset: Any) -> dict[str, Any]:
+    """Return the numbers that a stream of data may keep of itself, such as its epoch."""
+    if not isinstance(dataset, IterableDataset):
+        return {}
+    own = getattr(dataset, "__dict__", {})
+    return {name: each for name, each in own.items() if type(each) in (bool, int, float, str)}
+
+
+def _set_order(loader: Any, order: dict[str, Any]) -> None:
+    generators.put(order["rng"])
+    for each, state in zip(_owned_generators(loader), order["own"], strict=False):
+        each.set_state(state)
+    for name, value in order["data"].items():
+        setattr(loader.dataset, name, value)
+    if order["epoch"] is not None and hasattr(loader.sampler, "epoch"):
+        loader.sampler.epoch = order["epoch"]

@@ -1,0 +1,332 @@
+"""The way back to a saved position: which statements of a new process run, and which were done.
+
+Until the outermost saved loop all runs as written, but for statements that trained. In a loop on
+the way, what only computed values that are saved is passed over; what makes objects (a model of
+this fold, an optimizer) runs. Iterators are rebuilt where they stood. When the innermost loop
+begins its first iteration here, everything gets its saved value, the generators last.
+"""
+
+import ctypes
+import sys
+from collections.abc import Callable
+from types import FrameType
+from typing import TYPE_CHECKING, Any
+
+from ..randomness import derive_seed, seed_generators
+from . import generators, iterators
+from .rewriting import Statement
+from .values import MADE_BY_SCRIPT, Decoder, Mismatch, is_mutable, is_restorable
+
+if TYPE_CHECKING:
+    from .tracker import Tracker
+
+
+class CannotResume(RuntimeError):
+    """The script took another way than when it was saved; the message says where."""
+
+
+class WayBack:
+    """Leads a script, which has just begun, to where `saved` was taken.
+
+    Args:
+        tracker: Of the script.
+        saved: From `position.take`.
+        decoder: With the tensors of `saved`.
+        then: Called when the script is there and `live` again.
+    """
+
+    def __init__(
+        self,
+        tracker: "Tracker",
+        saved: dict[str, Any],
+        decoder: Decoder,
+        then: Callable[[], None] = lambda: None,
+    ) -> None:
+        self.tracker = tracker
+        self.saved = saved
+        self.decoder = decoder
+        self.then = then
+        self.ranks_before: int | None = None  # if there were not as many as now
+        self.rank = 0
+        self.frames: list[FrameType] = []
+        self._skipped: list[set[str]] = [set() for _ in saved["entries"]]
+        self._remade: set[str] = set()
+        self._trained: set[int] = set()
+        self._files: set[str] = set()
+        self._chains: dict[int, list[Statement]] = {}
+
+    def is_to_run(self, statement: Statement, frame: FrameType) -> bool:
+        """Return whether a statement is to be run, or was done before the position."""
+        index = self._index(frame)
+        if index is None:
+            return True
+        chain = self._chain(index)
+        numbers = [each.number for each in chain]
+        if statement.number in numbers:
+            return True
+        beside = next((each for each in chain if each.block == statement.block), None)
+        if beside is None:
+            return True
+        if statement.number > beside.number:
+            raise CannotResume(
+                f"{frame.f_code.co_filename}:{statement.line}: the script came here without "
+                f"passing where it was saved, in line {chain[-1].line}. Has its data, or what it "
+                "is called with, changed? Use another root to begin anew."
+            )
+        trained = statement.number in self._trained_here()
+        outer = any(self._has_loop(each) for each in range(index))
+        in_loop = outer or any(
+            each.kind in ("For", "While") for each in chain[: numbers.index(beside.number)]
+        )
+        if not in_loop:
+            if trained:
+                self._skip(statement, index)
+            return not trained
+        makes = [name for name in statement.binds if not self._is_saved(name, index)]
+        again = statement.receiver.split(".")[0] in self._remade and not trained
+        if (makes and not trained) or (again and statement.receiver):
+            self._remade.update(name.split(".")[0] for name in makes)
+            return True
+        self._skip(statement, index)
+        return False
+
+    def branch(self, statement: Statement, frame: FrameType) -> bool | None:
+        """Return whether the way leads into the body of an `if` or `while`; None if past it."""
+        index = self._index(frame)
+        if index is None:
+            return None
+        chain = self._chain(index)
+        for position, each in enumerate(chain):
+            if each.number == statement.number:
+                if position + 1 < len(chain):
+                    return chain[position + 1].branch == "body"
+                return True if each.kind == "While" else None
+        return None
+
+    def loop(self, iterable: Any, statement: Statement, frame: FrameType) -> iterators.Loop | None:
+        """Return the loop of `statement` where it stood, if it is on the way."""
+        index = self._index(frame)
+        if index is None:
+            return None
+        node = self.saved["entries"][index]["loops"].get(self.tracker.identity(statement.number))
+        if node is None:
+            return None
+        if node["rng"]:
+            generators.put(node["rng"])
+        it = iterators.rebuild(node["at"], iterable)
+        return iterators.Loop(it, iterators.begun_of(node["at"], it), node["rng"])
+
+    def arrive(self, statement: Statement, frame: FrameType) -> None:
+        """An iteration begins: restore what is known of this frame, or all if this is the place."""
+        index = self._index(frame)
+        if index is None:
+            return
+        chain = self._chain(index)
+        if statement.number not in [each.number for each in chain]:
+            return
+        last = index == len(self.saved["entries"]) - 1
+        if last and statement.number == chain[-1].number:
+            self._go_live()
+        else:
+            self._restore_early(index, frame)
+
+    # Where we are.
+
+    def _index(self, frame: FrameType) -> int | None:
+        """Return which saved frame `frame` is, if it is on the way."""
+        for index in range(len(self.frames) - 1, -1, -1):
+            if self.frames[index] is frame:
+                return index
+        index = len(self.frames)
+        entries = self.saved["entries"]
+        if index == len(entries) or not self._is_like(frame, entries[index]):
+            return None
+        above = frame.f_back
+        while above is not None and above.f_code.co_filename not in self.tracker.sources:
+            above = above.f_back
+        if index == 0:
+            if above is not None:
+                return None
+        elif above is not self.frames[-1] or not self._is_at_place(above, index - 1):
+            return None
+        self.frames.append(frame)
+        return index
+
+    def _is_like(self, frame: FrameType, entry: dict[str, Any]) -> bool:
+        code = frame.f_code
+        source = self.tracker.sources.get(code.co_filename)
+        line = 0 if code.co_name == "<module>" else code.co_firstlineno
+        return (
+            source is not None
+            and source.key == entry["file"]
+            and [code.co_name, line] == list(entry["function"])
+        )
+
+    def _is_at_place(self, frame: FrameType, index: int) -> bool:
+        from .tracker import place_of
+
+        return bool(place_of(frame) == self.saved["entries"][index]["place"])
+
+    def _chain(self, index: int) -> list[Statement]:
+        if index not in self._chains:
+            numbers = [self.tracker.number(each) for each in self.saved["entries"][index]["chain"]]
+            self._chains[index] = [self.tracker.statements[n] for n in numbers if n is not None]
+        return self._chains[index]
+
+    def _has_loop(self, index: int) -> bool:
+        return any(each.kind in ("For", "While") for each in self._chain(index))
+
+    def _trained_here(self) -> set[int]:
+        loaded = {source.key for source in self.tracker.sources.values()}
+        if loaded != self._files:
+            self._files = loaded
+            found = (self.tracker.number(each) for each in self.saved["trained"])
+            self._trained = {each for each in found if each is not None}
+        return self._trained
+
+    # What is saved.
+
+    def _variables(self, index: int) -> dict[str, Any]:
+        entry = self.saved["entries"][index]
+        own: dict[str, Any] = entry["variables"]
+        module: dict[str, Any] = self.saved["modules"].get(entry["file"], {})
+        return {**module, **own}
+
+    def _is_saved(self, name: str, index: int) -> bool:
+        variables = self._variables(index)
+        parts = name.split(".")
+        if parts[0] not in variables:
+            return False
+        node = variables[parts[0]]
+        for part in parts[1:]:
+            if not isinstance(node, dict) or part not in node.get("a", {}):
+                return False
+            node = node["a"][part]
+        return is_restorable(node)
+
+    def _skip(self, statement: Statement, index: int) -> None:
+        self._skipped[index].update(statement.binds)
+        for name in statement.binds:
+            node = self._variables(index).get(name)
+            if isinstance(node, dict) and node["k"] in ("module", "optimizer", "loader", "opaque"):
+                raise CannotResume(
+                    f"line {statement.line}: it trains, and gives {name!r}, which cannot be saved. "
+                    "Build what is trained before the statement that trains it."
+                )
+
+    # Restoring.
+
+    def _restore_early(self, index: int, frame: FrameType) -> None:
+        """Give the variables of a frame on the way those values that need no object."""
+        variables = self._variables(index)
+        wanted = self._wanted_names(index)
+        values = {
+            name: Decoder([], lambda name: True).decode(node)
+            for name, node in variables.items()
+            if name in wanted and is_restorable(node)
+        }
+        assign(frame, values, self.saved["entries"][index]["variables"])
+
+    def _wanted_names(self, index: int) -> set[str]:
+        """Return the names in a frame that are bound to something else as the script goes on."""
+        if any(self._has_loop(each) for each in range(index)):
+            return set(self._variables(index))
+        source = self.tracker.sources[self.frames[index].f_code.co_filename]
+        code = self.frames[index].f_code
+        line = 0 if code.co_name == "<module>" else code.co_firstlineno
+        names = set(self._skipped[index]) | source.shared
+        for statement in source.functions[code.co_name, line]:
+            names |= statement.in_loop_binds
+        return names
+
+    def _go_live(self) -> None:
+        entries = self.saved["entries"]
+        if len(self.frames) != len(entries):
+            raise CannotResume("The script is not where it was saved. Use another root.")
+        if self.ranks_before is not None:
+            self._forget_items()
+        try:
+            for source in self.tracker.sources.values():
+                saved = self.saved["modules"].get(source.key)
+                if saved is not None:
+                    self._restore_module(source.key, saved)
+            for index, frame in enumerate(self.frames):
+                own = entries[index]["variables"]
+                wanted = self._wanted_names(index)
+                current = dict(frame.f_locals)
+                assign(frame, self._decoded(own, current, wanted), own)
+        except Mismatch as error:
+            raise CannotResume(
+                f"The script does not make what it had made when it was saved: {error}. Call it "
+                "as then, or use another root to begin anew."
+            ) from error
+        self.tracker.steps = self.saved["steps"]
+        self.tracker.trained |= self._trained_here()
+        generators.put(self.saved["rng"])
+        if self.ranks_before is not None and self.rank > 0:
+            seed_generators(derive_seed(self.saved["steps"], "rank", self.rank))
+        self.tracker.live = True
+        self.tracker.due = False
+        self.tracker.way_back = None
+        self.frames.clear()
+        self.then()
+
+    def _forget_items(self) -> None:
+        """Leave the innermost loop its items: those of another number of ranks were others."""
+        innermost = self._chain(len(self.frames) - 1)[-1]
+        entry = self.saved["entries"][-1]
+        for name in innermost.targets:
+            for variables in (entry["variables"], self.saved["modules"].get(entry["file"], {})):
+                if isinstance(variables.get(name), dict):
+                    variables.pop(name)
+
+    def _restore_module(self, key: str, saved: dict[str, Any]) -> None:
+        namespace = self.tracker.namespaces[key]
+        source = next(each for each in self.tracker.sources.values() if each.key == key)
+        wanted = set(source.shared)
+        for statement in source.functions["<module>", 0]:
+            wanted |= statement.in_loop_binds
+        for index, entry in enumerate(self.saved["entries"]):
+            if entry["file"] == key and entry["function"][0] == "<module>":
+                wanted |= self._skipped[index]
+        for other in self.tracker.sources.values():
+            wanted |= other.attributes  # config.step = …, of an imported module
+        namespace.update(self._decoded(saved, namespace, wanted))
+
+    def _decoded(
+        self, saved: dict[str, Any], current: dict[str, Any], wanted: set[str]
+    ) -> dict[str, Any]:
+        """Return the values of variables, those that are changed in place included."""
+        values = {}
+        for name, node in saved.items():
+            old = current.get(name)
+            if old is None and isinstance(node, dict) and node["k"] in MADE_BY_SCRIPT:
+                continue  # of an iteration before; said when it was saved
+            if isinstance(node, dict) and node["k"] in ("opaque", "constant"):
+                self.decoder.decode(node, old)
+                continue
+            if not (is_mutable(node) or name in wanted):
+                if isinstance(node, dict):
+                    self.decoder.decode(node, old)  # what is in it
+                continue
+            value = self.decoder.decode(node, old)
+            if value is not old:
+                values[name] = value
+        return values
+
+
+def assign(frame: FrameType, values: dict[str, Any], own: dict[str, Any]) -> None:
+    """Bind names in a running frame, where they are its own or its module's."""
+    if not values:
+        return
+    if frame.f_code.co_name == "<module>":
+        frame.f_globals.update(values)
+        return
+    local = {name: value for name, value in values.items() if name in own}
+    frame.f_globals.update({n: v for n, v in values.items() if n not in own})
+    if sys.version_info >= (3, 13):
+        frame.f_locals.update(local)
+        return
+    names = frame.f_locals
+    names.update(local)
+    ctypes.pythonapi.PyFrame_LocalsToFast(ctypes.py_object(frame), ctypes.c_int(0))

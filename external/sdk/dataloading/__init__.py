@@ -1,0 +1,1 @@
+"""PeriFlow's `dataloading`: what was imported from there is found here."""

@@ -1,0 +1,93 @@
+"""A user's loader of any kind, entered in the middle of an epoch.
+
+Where the loader, or the stream that it reads in this process, has `state_dict` and
+`load_state_dict`, its state is kept after every batch: it goes on there. Otherwise its first
+batches are loaded again and left out, which is exact if it gives the same ones again.
+"""
+
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+from .own_order import Bookmarks, tell_epoch
+from .randomness import derive_seed, seed_generators
+from .sampling import Position
+
+_NONE = object()
+
+
+class WatchedLoader:
+    """Gives what `loader` gives, with the generators seeded before each batch.
+
+    Args:
+        loader: The user's.
+        bookmarks: Of what has a state.
+        seed: Of randomness.
+        rank: This process.
+        position: Where to begin.
+    """
+
+    def __init__(
+        self,
+        loader: Iterable[Any],
+        bookmarks: Bookmarks,
+        *,
+        seed: int,
+        rank: int,
+        position: Position,
+    ) -> None:
+        self.loader = loader
+        self.seed = seed
+        self.rank = rank
+        self.position = position
+        self.state_at = bookmarks.state_at
+        self._bookmarks = bookmarks
+
+    def __len__(self) -> int:
+        return len(self.loader)  # type: ignore[arg-type]
+
+    def __iter__(self) -> Iterator[Any]:  # a generator: Lightning calls it once for trying
+        epoch, done = self.position()
+        tell_epoch(self.loader, epoch)
+        number = self._bookmarks.begin(epoch, done)
+        if number is None:
+            return
+        self._seed("order", epoch, number)
+        batches = iter(self.loader)
+        upcoming = self._load(batches, epoch, number)
+        while upcoming is not _NONE:
+            batch = upcoming
+            self._bookmarks.mark(number + 1)
+            if self._bookmarks.holder is not None:  # its state does not say that nothing follows
+                upcoming = self._load(batches, epoch, number + 1)
+                if upcoming is _NONE:
+                    self._bookmarks.mark(number + 1, over=True)
+            if number >= done:
+                self._bookmarks.forget_before(number)
+                self._seed("step", epoch, number)
+                yield batch
+            if self._bookmarks.holder is None:
+                upcoming = self._load(batches, epoch, number + 1)
+            number += 1
+        self._seed("last step", epoch, number)  # asked before it where the length is not known
+
+    def _load(self, batches: Iterator[Any], epoch: int, number: int) -> Any:
+        self._seed("data", epoch, number)
+        return next(batches, _NONE)
+
+    def __getattr__(self, name: str) -> Any:
+        # Its state is asked for by Lightning as well, which would save one that is a batch ahead.
+        if name in ("loader", "state_dict", "load_state_dict"):
+            raise AttributeError(name)
+        return getattr(self.loader, name)
+
+    @property
+    def _iterator(self) -> Any:  # Lightning ends the workers behind it
+        return getattr(self.loader, "_iterator", None)
+
+    @_iterator.setter
+    def _iterator(self, iterator: Any) -> None:
+        if hasattr(self.loader, "_iterator"):
+            self.loader._iterator = iterator
+
+    def _seed(self, role: str, epoch: int, number: int) -> None:
+        seed_generators(derive_seed(self.seed, role, epoch, number, self.rank))

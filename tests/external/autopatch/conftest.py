@@ -1,0 +1,126 @@
+"""Scripts in processes of their own: as they are, patched, interrupted at a line of output."""
+
+import difflib
+import os
+import signal
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+SIGNALS_ITSELF = """
+import os, sys
+
+class Counting:
+    def __init__(self, stream):
+        self.stream, self.left = stream, int(os.environ["SIGNAL_AFTER"])
+
+    def write(self, text):
+        self.stream.write(text)
+        before, self.left = self.left, self.left - text.count(chr(10))
+        if before > 0 >= self.left:
+            os.kill(os.getpid(), int(os.environ["SIGNAL_NUMBER"]))
+        return len(text)
+
+    def __getattr__(self, name):
+        return getattr(self.stream, name)
+
+sys.stdout = Counting(sys.stdout)
+"""
+"""A sitecustomize: the process sends itself a signal at a line of its output, whatever the load."""
+
+SCRIPTS = Path(__file__).parent / "scripts"
+
+
+@dataclass(frozen=True)
+class Done:
+    """What a process printed, on standard output and error, and how it ended."""
+
+    out: str
+    err: str
+    status: int
+
+    @property
+    def lines(self):
+        return self.out.splitlines()
+
+
+class Runner:
+    """Runs scripts in `folder`, patched with a store there."""
+
+    def __init__(self, folder):
+        self.folder = folder
+        self.store = folder / "store"
+
+    def environment(self, *, config="", patched=True, **more):
+        environment = {
+            name: value for name, value in os.environ.items() if not name.startswith("LATTICE_")
+        }
+        environment |= {"OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"}
+        if patched:
+            environment |= {
+                "LATTICE_AUTOPATCH": "torch",
+                "LATTICE_CHECKPOINT_TYPE": "local",
+                "LATTICE_CHECKPOINT_CONFIG": f'root="{self.store}"{config}',
+            }
+        return environment | more
+
+    def command(self, script):
+        words = script if isinstance(script, list) else script.split()
+        return [sys.executable, str(SCRIPTS / words[0]), *words[1:]]
+
+    def start(self, script, *, command=None, **options):
+        return subprocess.Popen(
+            command or self.command(script),
+            cwd=self.folder,
+            env=self.environment(**options),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    def run(self, script, **options) -> Done:
+        with self.start(script, **options) as process:
+            out, err = process.communicate()
+        return Done(out, err, process.returncode)
+
+    def interrupt(self, script, *, after, by=signal.SIGTERM, **options) -> Done:
+        """Run a script that gets a signal as it has printed `after` lines; it may print more."""
+        folder = self.folder / "sitecustomize"
+        folder.mkdir(exist_ok=True)
+        (folder / "sitecustomize.py").write_text(SIGNALS_ITSELF)
+        path = os.pathsep.join([str(folder), os.environ.get("PYTHONPATH", "")])
+        return self.run(
+            script, PYTHONPATH=path, SIGNAL_AFTER=str(after), SIGNAL_NUMBER=str(int(by)), **options
+        )
+
+    def carries(self, script, *, at, by=signal.SIGTERM, **options):
+        """The script prints the same, unpatched, patched, and interrupted after lines `at`."""
+        plain = self.run(script, patched=False)
+        assert plain.status == 0, plain.err
+        whole = Runner(self.folder / "whole")
+        whole.folder.mkdir()
+        patched = whole.run(script, **options)
+        assert (patched.status, patched.out) == (0, plain.out), patched.err
+        printed, errors, seen = "", "", 0
+        for line in at:
+            assert line > seen, errors
+            part = self.interrupt(script, after=line - seen, by=by, **options)
+            assert part.status == -by, part.err + part.out
+            printed, errors = printed + part.out, errors + part.err
+            seen = len(printed.splitlines())
+        rest = self.run(script, **options)
+        assert rest.status == 0, errors + rest.err
+        assert difference(plain.lines, (printed + rest.out).splitlines()) == "", errors + rest.err
+        return errors + rest.err
+
+
+def difference(expected, found):
+    return "\n".join(difflib.unified_diff(expected, found, lineterm="", n=1))
+
+
+@pytest.fixture
+def runner(tmp_path):
+    return Runner(tmp_path)

@@ -1,0 +1,42 @@
+"""Scripts under torchrun: the same ranks go on bitwise, other ranks take each sample once."""
+
+import collections
+import sys
+
+import pytest
+
+pytestmark = pytest.mark.slow
+
+
+def launch(runner, ranks):
+    return [
+        *(sys.executable, "-m", "torch.distributed.run", "--standalone"),
+        *("--nproc-per-node", str(ranks), runner.command("ranks.py")[1]),
+    ]
+
+
+def samples(folder):
+    found = collections.Counter()
+    for path in folder.glob("samples-*"):
+        found.update(path.read_text().splitlines())
+    return found
+
+
+def test_two_ranks_interrupted_twice_end_bitwise_the_same(runner):
+    command, out = launch(runner, 2), str(runner.folder)
+    plain = runner.run(None, command=command, patched=False, OUT=out)
+    first = runner.interrupt(None, command=command, after=5, OUT=out)
+    second = runner.interrupt(None, command=command, after=11, OUT=out)
+    rest = runner.run(None, command=command, OUT=out)
+    assert (first.status, second.status, rest.status) == (1, 1, 0), rest.err
+    assert "Signal 15 (SIGTERM)" in first.err
+    assert (first.out + second.out + rest.out) == plain.out
+
+
+def test_other_numbers_of_ranks_take_each_sample_of_an_epoch_once(runner):
+    out = str(runner.folder)
+    for ranks, after in ((2, 5), (1, 5), (2, 6), (4, 1000)):
+        runner.interrupt(None, command=launch(runner, ranks), after=after, OUT=out)
+    found = samples(runner.folder)
+    assert sum(found.values()) == 3 * 96
+    assert set(found.values()) == {1}

@@ -1,0 +1,163 @@
+import logging
+import os
+import resource
+import signal
+import subprocess
+import sys
+import threading
+import time
+
+import pytest
+
+from curitorch.external.background_journal import BackgroundJournal
+from curitorch.external.journal import Journal, JournalTail, read_journal
+
+
+def wait_until(condition, seconds=20.0):
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+def steps(events):
+    return [event["step"] for event in events if event["event"] == "step"]
+
+
+@pytest.fixture
+def small_files():
+    """Let this process's files grow no larger than told, as on a full disk; undone by None."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+
+    def limit(size):
+        value = before[0] if size is None else size
+        resource.setrlimit(resource.RLIMIT_FSIZE, (value, before[1]))
+
+    yield limit
+    limit(None)
+
+
+def test_what_is_written_is_read_as_of_any_journal(tmp_path):
+    with BackgroundJournal(tmp_path / "a" / "journal.jsonl") as journal:
+        assert not (tmp_path / "a").exists()  # the file comes with the first line
+        journal.attempt(0, resume_step=0)
+        for step in range(1, 101):
+            journal.write("step", step=step)
+        journal.fsync()
+        assert steps(read_journal(journal.path)) == list(range(1, 101))
+    with Journal(journal.path) as plain:
+        plain.write("step", step=101)
+    assert steps(read_journal(journal.path)) == list(range(1, 102))
+
+
+def test_lines_come_by_themselves_soon(tmp_path):
+    journal = BackgroundJournal(tmp_path / "journal.jsonl")
+    journal.write("step", step=1)
+    wait_until(lambda: steps(read_journal(journal.path)) == [1])
+    journal.close()
+
+
+def test_a_full_disk_loses_nothing_that_can_wait(tmp_path, small_files, caplog):
+    journal = BackgroundJournal(tmp_path / "journal.jsonl")
+    journal.write("step", step=1)
+    journal.fsync()
+    small_files(journal.path.stat().st_size + 10)  # room for a part of a line
+    for step in range(2, 50):
+        journal.write("step", step=step)
+    wait_until(lambda: caplog.records)
+    assert steps(read_journal(journal.path)) == [1]  # the torn line is no line
+    small_files(None)
+    journal.close()
+    assert steps(read_journal(journal.path)) == list(range(1, 50))
+    assert journal.lost == 0
+    assert [r.message.split("(")[0] for r in caplog.records] == [
+        f"The journal '{journal.path}' cannot be written "
+    ]
+
+
+def test_what_cannot_wait_is_a_gap_that_is_counted_with_one_warning(tmp_path, small_files, caplog):
+    journal = BackgroundJournal(tmp_path / "journal.jsonl", limit=2000)
+    small_files(0)
+    began = time.monotonic()
+    for step in range(5000):
+        journal.append(b'{"event": "step", "step": %d}\n' % step)
+    journal.write("checkpoint", step=7)  # events find room
+    assert time.monotonic() - began < 5
+    assert journal.lost > 4000
+    wait_until(lambda: caplog.records)
+    small_files(None)
+    journal.close()
+    events = read_journal(journal.path)
+    [gap] = [event for event in events if event["event"] == "gap"]
+    assert gap["lost"] == journal.lost == 5000 - len(steps(events))
+    assert [e["event"] for e in events[-2:]] == ["checkpoint", "gap"]
+    assert "cannot be written" in caplog.text
+    assert [r.levelno for r in caplog.records] == [logging.WARNING] * 2  # and the count at the end
+    assert f"{journal.lost} lines" in caplog.records[1].message
+
+
+def test_a_dead_disk_holds_up_neither_the_writer_nor_the_end(tmp_path, monkeypatch, caplog):
+    monkeypatch.setattr("curitorch.external.background_journal.PATIENCE", 0.2)
+    os.mkfifo(tmp_path / "journal.jsonl")  # opening it to read and write works; nobody reads
+    journal = BackgroundJournal(tmp_path / "journal.jsonl", limit=100_000)
+    began = time.monotonic()
+    for step in range(20_000):
+        journal.append(b'{"event": "step", "step": %d}\n' % step)
+    journal.fsync()
+    journal.close()
+    assert time.monotonic() - began < 10
+    assert journal.lost > 0
+
+
+def test_a_reader_meets_every_line_once_and_whole_while_it_is_written(tmp_path, small_files):
+    journal = BackgroundJournal(tmp_path / "journal.jsonl", limit=2**24)
+    tail = JournalTail(journal.path)
+    done = threading.Event()
+    read = []
+
+    def follow():
+        while not done.is_set():
+            read.extend(tail.read())
+
+    reader = threading.Thread(target=follow)
+    reader.start()
+    for step in range(3000):
+        journal.write("step", step=step)
+        if step % 100 == 0:
+            size = journal.path.stat().st_size if journal.path.exists() else 0
+            small_files(size + step % 97)  # the disk is full at some byte of some line
+        if step % 100 == 50:
+            small_files(None)
+            journal.fsync()
+    small_files(None)
+    journal.close()
+    done.set()
+    reader.join()
+    read.extend(tail.read())
+    assert steps(read) == list(range(3000))
+
+
+def test_a_torn_line_of_a_killed_attempt_does_not_take_the_next_one_with_it(tmp_path):
+    path = tmp_path / "journal.jsonl"
+    path.write_text('{"event": "step", "step": 1}\n{"event": "st')
+    with BackgroundJournal(path) as journal:
+        journal.write("step", step=2)
+    assert steps(read_journal(path)) == [1, 2]
+
+
+def test_a_forked_child_writes_nothing(tmp_path):
+    code = f"""
+import os
+from pathlib import Path
+from curitorch.external.background_journal import BackgroundJournal
+journal = BackgroundJournal(Path({str(tmp_path)!r}, "journal.jsonl"))
+for step in range(1000):
+    journal.write("step", step=step)
+if os.fork() == 0:
+    journal.write("step", step=-1); journal.fsync(); journal.close(); os._exit(0)
+os.wait()
+journal.close()
+"""
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
+    assert steps(read_journal(tmp_path / "journal.jsonl")) == list(range(1000))

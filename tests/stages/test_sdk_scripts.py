@@ -1,0 +1,202 @@
+"""Scripts that report through the SDK, under a stage: shown, stopped, resumed, found stalled."""
+
+import json
+import os
+import re
+import signal
+import time
+
+import pytest
+
+from curitorch.cachers import TrainingRun
+from curitorch.external.journal import read_journal
+from curitorch.external.rank_report import read_reports
+
+EXPERIMENT = """
+    import curifactory as cf
+    from curitorch.stages import external_training
+
+    train = external_training("train.py", sdk=True, options={"steps": 60})
+
+    def run(param_sets, manager):
+        for params in param_sets:
+            train(cf.Record(manager, params))
+"""
+
+SCRIPT = """
+    import argparse, json, os, time
+    from pathlib import Path
+    import torch, torch.distributed as dist
+    import curitorch.external.sdk as pf
+
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--steps", type=int)
+    steps = parser.parse_args().steps
+    dist.init_process_group("gloo")
+    rank = dist.get_rank()
+    path = Path(os.environ["CKPT_DIR"], "checkpoint.json")
+    step = json.loads(path.read_text())["latest_step"] if path.exists() else 0
+    print(f"begins after {step}", flush=True)
+    pf.init(steps)
+    slow = float(os.environ.get("SLOW", 0)) * (os.environ["CURITORCH_ATTEMPT"] == "0")
+    while step < steps:
+        with pf.train_step():
+            dist.all_reduce(torch.ones(1))
+            time.sleep(slow)
+            step += 1
+            if step == int(os.environ.get("HANG_AT", -1)):
+                time.sleep(600)
+        pf.metric({"iteration": step, "loss": 1 / step, "phase": "warm" if step < 9 else "on"})
+        if step % 20 == 0 or pf.is_emergency_save():
+            if rank == 0:
+                path.write_text(json.dumps({"latest_step": step}))
+            pf.upload_checkpoint()
+"""
+
+
+@pytest.fixture
+def sdk_project(project):
+    """A script of the reference's shape in two processes, and its stage."""
+    project.write({"train.py": SCRIPT, "experiments/toy.py": EXPERIMENT})
+    project.write(
+        {
+            "params/one.py": """
+                import os
+                from curitorch.params import LaunchParams, TrainingParams
+
+                def get_params():
+                    launch = json.loads(os.environ.get("LAUNCH", "{}"))
+                    return [TrainingParams(
+                        name="one", launch=LaunchParams(processes_per_node=2, **launch)
+                    )]
+            """.replace("import os\n", "import json, os\n", 1)
+        }
+    )
+    return project
+
+
+def rank_pid(run, rank):
+    return next(r.pid for r in read_reports(run / "logs/attempt-0") if r.rank == rank)
+
+
+def uploads(run):
+    return [json.loads(path.read_text()) for path in sorted(run.glob("checkpoints/step-*.json"))]
+
+
+def test_a_script_is_shown_reported_and_complete_like_our_own_trainer(sdk_project):
+    result = sdk_project.run()
+    assert result.returncode == 0, result.stdout + result.stderr
+    [path] = sdk_project.runs()
+    run = TrainingRun(path)
+    assert run.is_complete
+    assert (run.manifest.step, run.manifest.attempts) == (60, 1)
+    assert [c.step for c in run.checkpoints()] == [20, 40, 60]
+    assert all(c.path.is_file() for c in run.checkpoints())
+    metrics = run.metrics()
+    assert metrics["step"].tolist() == list(range(1, 61))
+    assert metrics["loss"].iloc[-1] == 1 / 60
+    assert metrics["phase"].iloc[0] == "warm"
+    line = re.search(r"step 60/60 · .*", result.stdout + result.stderr)[0]
+    for part in ("loss 0.01667", "steps/s", "/step, p99", "checkpoint", "phase on"):
+        assert part in line
+    report = (sdk_project.path / "reports/_latest/index.html").read_text()
+    assert '<img alt="loss" src="data:image/png;base64,' in report
+    assert "step-00000060" in report
+    again = sdk_project.run()
+    assert again.returncode == 0
+    assert len(run.attempts()) == 1
+
+
+@pytest.mark.parametrize(
+    "victim", ["rank 1", pytest.param("the experiment", marks=pytest.mark.slow)]
+)
+def test_sigterm_in_the_middle_uploads_from_both_ranks_and_the_next_run_goes_on(
+    sdk_project, monkeypatch, victim
+):
+    monkeypatch.setenv("SLOW", "0.1")
+    process = sdk_project.start()
+    path = sdk_project.wait_for_step(25)
+    target = rank_pid(path, 1) if victim == "rank 1" else process.pid
+    os.kill(target, signal.SIGTERM)
+    output, _ = process.communicate(timeout=60)
+    assert process.returncode != 0, output
+    sdk_project.wait_until_gone(path)
+    stop = read_journal(path / "journal.jsonl")[-1]
+    assert (stop["event"], stop["reason"]) == ("stop", "SIGTERM")
+    assert [a["outcome"] for a in sdk_project.attempts(path)] == ["stopped"]
+    emergency = uploads(path)[-1]
+    assert emergency["step"] == stop["step"]
+    assert emergency["details"]["save_type"] == "EMERGENCY"
+    for rank in (0, 1):  # both stood at that step, and said so
+        name = "journal.jsonl" if rank == 0 else "logs/attempt-0/rank-1.jsonl"
+        last = [e for e in read_journal(path / name) if e["event"] == "step"][-1]
+        assert last["step"] == stop["step"]
+    result = sdk_project.run()
+    assert result.returncode == 0, result.stdout + result.stderr
+    run = TrainingRun(path)
+    assert run.is_complete
+    assert [e["step"] for e in run.events() if e["event"] == "step"] == list(range(1, 61))
+    assert f"begins after {stop['step']}" in run.log(rank=1)
+
+
+@pytest.mark.slow
+def test_after_a_kill_a_torn_save_is_set_aside_and_the_steps_go_on_from_the_upload(
+    sdk_project, monkeypatch
+):
+    monkeypatch.setenv("SLOW", "0.1")
+    process = sdk_project.start()
+    path = sdk_project.wait_for_step(25)
+    for rank in (0, 1):
+        os.kill(rank_pid(path, rank), signal.SIGKILL)
+    process.communicate(timeout=60)
+    sdk_project.wait_until_gone(path)
+    (path / "saves/checkpoint.json").write_text('{"latest_st')
+    result = sdk_project.run()
+    assert result.returncode == 0, result.stdout + result.stderr
+    run = TrainingRun(path)
+    assert run.log(rank=0).startswith("begins after 20")
+    assert [e["step"] for e in run.events() if e["event"] == "step"] == list(range(1, 61))
+
+
+def test_killed_between_its_last_upload_and_its_end_a_run_is_complete(sdk_project):
+    assert sdk_project.run().returncode == 0
+    [path] = sdk_project.runs()
+    (path / "manifest.json").unlink()
+    journal = path / "journal.jsonl"
+    lines = journal.read_text().splitlines(keepends=True)
+    assert '"complete"' in lines[-1]
+    journal.write_text("".join(lines[:-1]))
+    result = sdk_project.run()
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert TrainingRun(path).is_complete
+    assert TrainingRun(path).manifest.step == 60
+    assert len(TrainingRun(path).attempts()) == 1  # nothing was launched
+
+
+def test_a_script_that_stalls_is_reported_with_stacks_and_killed_only_if_told_so(
+    sdk_project, monkeypatch
+):
+    monkeypatch.setenv("HANG_AT", "5")
+    monkeypatch.setenv("LAUNCH", json.dumps({"stall_seconds": 1.5}))
+    process = sdk_project.start()
+    path = sdk_project.wait_for_step(4)
+    log = path / "logs/attempt-0/rank-0.log"
+    deadline = time.monotonic() + 30
+    while "train.py" not in log.read_text():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    time.sleep(0.5)
+    assert process.poll() is None  # said, not killed
+    process.terminate()
+    monkeypatch.setenv("LAUNCH", json.dumps({"stall_seconds": 1.5, "kill_stalled": True}))
+    for rank in (0, 1):
+        os.kill(rank_pid(path, rank), signal.SIGKILL)
+    output, _ = process.communicate(timeout=60)
+    assert output.count("Stalled: no step has ended for 1.5 s, after step 4.") == 1
+    assert "Rank 1, whose log is" in output
+    assert re.search(r'train\.py", line \d+ in <module>', output)
+    sdk_project.wait_until_gone(path)
+    result = sdk_project.run()
+    assert result.returncode == 1
+    assert "Its processes are killed." in result.stdout + result.stderr
+    sdk_project.wait_until_gone(path)
