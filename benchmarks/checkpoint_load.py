@@ -23,8 +23,8 @@ import torch
 from training import Training, tensors_of
 
 from curitorch.external.stores import LocalStore, Saver, VerifiedCheckpointIO
+from curitorch.external.stores.files.verified_load import load_verified
 from curitorch.external.stores.single_file import NAME, read
-from curitorch.external.stores.verified_load import load_verified
 
 State = dict[str, Any]
 

@@ -19,7 +19,7 @@ from pathlib import Path
 import click
 
 from curitorch.external.checksum import checksum
-from curitorch.external.stores.file_copy import copy_file
+from curitorch.external.stores.files.file_copy import copy_file
 
 
 @click.command()

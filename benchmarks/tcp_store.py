@@ -21,7 +21,7 @@ from pathlib import Path
 import click
 
 from curitorch.external.checksum import checksum
-from curitorch.external.stores import wire
+from curitorch.external.stores.tcp import wire
 from curitorch.external.stores.testing.running_service import RunningService
 
 BARE = secrets.token_hex(16)

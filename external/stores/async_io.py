@@ -7,11 +7,11 @@ from typing import Any
 from lightning.fabric.plugins import CheckpointIO
 from lightning.fabric.utilities.types import _PATH
 
-from .background import BackgroundWriter
-from .owned import OptimizerWatch
 from .place import local_path
+from .saving.background import BackgroundWriter
+from .saving.owned import OptimizerWatch
+from .saving.thread_writer import ThreadWriter
 from .store import Store, StoredCheckpoint
-from .thread_writer import ThreadWriter
 from .verified_io import VerifiedCheckpointIO, refuse_options, save_with
 
 

@@ -13,8 +13,8 @@ from typing import Any, Protocol
 from ..checkpoint import FILE
 from ..model_record import CHECKPOINT_KEY
 from . import single_file
+from .saving.target import FileTarget, StoreTarget, Target
 from .store import CheckpointExists, Store, StoredFile
-from .target import FileTarget, StoreTarget, Target
 
 DETAILS_KEY = "curitorch_checkpoint"
 """Where a checkpoint says what its sidecar is to say: epoch, samples, world_size, metrics."""

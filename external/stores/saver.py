@@ -9,14 +9,14 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from ..checkpoint import FILE
-from .background import BackgroundWriter
 from .local import LocalStore
-from .owned import OptimizerWatch
 from .retention import Retention
-from .sharing_target import SharingTarget
+from .saving.background import BackgroundWriter
+from .saving.owned import OptimizerWatch
+from .saving.sharing_target import SharingTarget
+from .saving.target import StoreTarget
+from .saving.torch_image import lay_out
 from .store import Lease, Store, StoredCheckpoint, check_step
-from .target import StoreTarget
-from .torch_image import lay_out
 
 
 class Saver:

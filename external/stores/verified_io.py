@@ -8,10 +8,10 @@ from lightning.fabric.utilities.types import _PATH
 from lightning.pytorch.plugins import AsyncCheckpointIO
 
 from . import single_file
+from .files.verified_load import load_verified
 from .place import Files, InStore, Place, details_of, local_path, step_of
+from .saving.torch_image import lay_out
 from .store import Store, StoredCheckpoint
-from .torch_image import lay_out
-from .verified_load import load_verified
 
 
 class VerifiedCheckpointIO(TorchCheckpointIO):

@@ -22,7 +22,7 @@ from aiohttp import web
 from ...schema import UnreadableFile
 from ..sidecar import from_json, to_json
 from ..store import StoredCheckpoint
-from ..wire import Kind
+from ..tcp.wire import Kind
 from .asking import body, checked, fencing_token, job_name, json_body, needed_token
 from .asking import step as step_of_address
 from .guard import MOST_JSON, Guard, Handler

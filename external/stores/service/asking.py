@@ -9,7 +9,7 @@ from aiohttp import web
 
 from ...checksum import Checksum, UnknownChecksum
 from ..store import check_name
-from ..wire import CHECKSUM, FENCING_TOKEN, Kind
+from ..tcp.wire import CHECKSUM, FENCING_TOKEN, Kind
 from .refusal import Refusal
 
 _RANGE = re.compile(r"bytes (?:(\d{1,18})-(\d{1,18})|\*)/(\d{1,18})", re.ASCII)

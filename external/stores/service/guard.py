@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable
 from aiohttp import web
 
 from ...schema import UnreadableFile
-from ..wire import Kind
+from ..tcp.wire import Kind
 from .metrics import Metrics
 from .refusal import Refusal
 from .tokens import TokenFile

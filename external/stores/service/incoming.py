@@ -19,8 +19,8 @@ from typing import Any
 from aiohttp import web
 
 from ...checksum import WRITTEN
-from ..landing import FileLanding
-from ..wire import Kind
+from ..tcp.landing import FileLanding
+from ..tcp.wire import Kind
 from .refusal import Refusal
 
 BATCH = 1 << 20

@@ -4,11 +4,11 @@ from pathlib import Path
 
 from ...manifest import check_file
 from ...schema import UnreadableFile
-from ..committed import BROKEN
 from ..local import LocalStore
+from ..local.committed import BROKEN
 from ..sidecar import folder_name, from_json, sidecar_name, step_of
 from ..store import StoredCheckpoint, check_name
-from ..wire import Kind
+from ..tcp.wire import Kind
 from .refusal import Refusal
 
 

@@ -16,7 +16,7 @@ from ...schema import UnreadableFile
 from ..retention import Retention
 from ..sidecar import sidecar_name, to_json
 from ..store import CheckpointExists, StoredCheckpoint
-from ..wire import Kind
+from ..tcp.wire import Kind
 from .job_checkpoints import JobCheckpoints
 from .refusal import Refusal
 from .uploads import IDLE_SECONDS, Uploads

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from ...atomic import write_json
 from ...schema import UnreadableFile, read_record
-from ..wire import Kind
+from ..tcp.wire import Kind
 from .refusal import Refusal
 
 SCHEMA = 1

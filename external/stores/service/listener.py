@@ -8,7 +8,7 @@ import ssl
 
 from aiohttp import web
 
-from ..wire import Kind
+from ..tcp.wire import Kind
 from .application import Service
 
 LINGER_SECONDS = 2.0

@@ -10,7 +10,7 @@ from aiohttp import web
 
 from ...schema import UnreadableFile
 from ..sidecar import from_json, to_json
-from ..wire import UPLOAD_ID, UPLOAD_OFFSET, Kind
+from ..tcp.wire import UPLOAD_ID, UPLOAD_OFFSET, Kind
 from .asking import body, checked, checksum_kind, fencing_token, job_name, json_body, offset_of
 from .asking import step as step_of_address
 from .incoming import receive

@@ -1,6 +1,6 @@
 """A refusal: what the service answers to a request that it does not carry out."""
 
-from ..wire import Kind
+from ..tcp.wire import Kind
 
 STATUS = {
     Kind.UNAUTHORIZED: 401,

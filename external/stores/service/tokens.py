@@ -13,7 +13,7 @@ import hmac
 from pathlib import Path
 
 from ..store import check_name
-from ..wire import Kind
+from ..tcp.wire import Kind
 from .refusal import Refusal
 
 SHORTEST = 16

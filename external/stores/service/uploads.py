@@ -20,7 +20,7 @@ from ...checksum import kind_of
 from ...schema import UnreadableFile, read_record
 from ..measuring import measured
 from ..store import StoredCheckpoint, StoredFile, check_name, check_step
-from ..wire import Kind
+from ..tcp.wire import Kind
 from .refusal import Refusal
 
 SCHEMA = 1

@@ -10,8 +10,8 @@ import torch
 
 from curitorch.external.atomic import TEMPORARY_PREFIX
 from curitorch.external.stores import single_file
-from curitorch.external.stores.background import BackgroundWriter
-from curitorch.external.stores.target import FileTarget
+from curitorch.external.stores.saving.background import BackgroundWriter
+from curitorch.external.stores.saving.target import FileTarget
 
 
 class Writer(BackgroundWriter):
@@ -105,8 +105,8 @@ def test_closing_ends_the_writer_though_a_forked_child_holds_its_socket(tmp_path
 TRAINER = """
 import os, signal, sys, torch
 from pathlib import Path
-from curitorch.external.stores.background import BackgroundWriter
-from curitorch.external.stores.target import FileTarget
+from curitorch.external.stores.saving.background import BackgroundWriter
+from curitorch.external.stores.saving.target import FileTarget
 writer = BackgroundWriter(FileTarget())
 state = [torch.zeros(1_000_000) for _ in range(4)]
 folder = Path(sys.argv[1])

@@ -7,7 +7,7 @@ import pytest
 
 from curitorch.external.schema import UnreadableFile
 from curitorch.external.stores import LocalStore
-from curitorch.external.stores.clone import clone
+from curitorch.external.stores.local.clone import clone
 from tests.external.stores.disks import cloning_disk
 
 MB = 1 << 20

@@ -3,10 +3,10 @@ import threading
 import pytest
 import torch
 
-from curitorch.external.stores.deferred import DeferredCopy, TensorsChanged
-from curitorch.external.stores.owned import OptimizerWatch
-from curitorch.external.stores.side_stream import SideStream
-from curitorch.external.stores.torch_image import Piece, lay_out
+from curitorch.external.stores.saving.deferred import DeferredCopy, TensorsChanged
+from curitorch.external.stores.saving.owned import OptimizerWatch
+from curitorch.external.stores.saving.side_stream import SideStream
+from curitorch.external.stores.saving.torch_image import Piece, lay_out
 
 BIG = 50_000  # elements; more than is copied at once
 

@@ -14,8 +14,8 @@ from lightning.pytorch.plugins import CheckpointIO
 from torch.utils.data import DataLoader
 
 from curitorch.external.stores import AsyncCheckpointIO, LocalStore, Saver
-from curitorch.external.stores.deferred import DeferredCopy, TensorsChanged
 from curitorch.external.stores.retention import Retention
+from curitorch.external.stores.saving.deferred import DeferredCopy, TensorsChanged
 
 BIG = 50_000  # elements; more than is copied at once
 

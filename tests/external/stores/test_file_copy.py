@@ -12,8 +12,8 @@ import pytest
 from curitorch.external.checksum import checksum
 from curitorch.external.schema import UnreadableFile
 from curitorch.external.stores import LocalStore
-from curitorch.external.stores.direct_file import PIECE, DirectFile
-from curitorch.external.stores.file_copy import LARGE, copy_file
+from curitorch.external.stores.files.direct_file import PIECE, DirectFile
+from curitorch.external.stores.files.file_copy import LARGE, copy_file
 from curitorch.external.stores.store import StoredFile
 from tests.external.stores.disks import failing_disk, mounted, small_disk
 
@@ -183,7 +183,7 @@ def test_a_source_that_is_cut_off_meanwhile_is_copied_as_far_as_it_goes(source, 
             super().take(count)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("curitorch.external.stores.file_copy.DirectFile", Cutting)
+        patch.setattr("curitorch.external.stores.files.file_copy.DirectFile", Cutting)
         copied = copy_file(source, target)
     assert copied == StoredFile(6 * PIECE + 10, checksum(source))
     assert target.read_bytes() == source.read_bytes()
@@ -260,7 +260,7 @@ def test_a_copy_takes_little_memory(source, target):
     program = (
         "import resource, sys\nfrom pathlib import Path\n"
         "from curitorch.external.checksum import Checksum\n"
-        "from curitorch.external.stores.file_copy import copy_file\n"
+        "from curitorch.external.stores.files.file_copy import copy_file\n"
         "Checksum()\npeak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
         "before = peak()\ncopy_file(Path(sys.argv[1]), Path(sys.argv[2]))\n"
         "print(peak() - before)\n"

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from curitorch.external.stores import host_copy
+from curitorch.external.stores.saving import host_copy
 
 
 @pytest.mark.parametrize("threads", [1, 2, 4])

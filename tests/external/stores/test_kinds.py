@@ -7,7 +7,7 @@ import pytest
 from curitorch.external import stores
 from curitorch.external.stores import LocalStore, SpoolingStore, Store, TcpStore, open_store
 from curitorch.external.stores.settings import BadSettings
-from curitorch.external.stores.spool import SpoolFull
+from curitorch.external.stores.spool.spooling_store import SpoolFull
 from curitorch.external.stores.store import StoreError
 
 

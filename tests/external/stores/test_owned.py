@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch.optim import optimizer as torchs
 
-from curitorch.external.stores.owned import OptimizerWatch, storage_key
+from curitorch.external.stores.saving.owned import OptimizerWatch, storage_key
 
 
 class Asked:

@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 
 from curitorch.external.schema import UnreadableFile
 from curitorch.external.stores.byte_count import parse_bytes
-from curitorch.external.stores.lease_file import LeaseFile
-from curitorch.external.stores.s3_client import _parse
-from curitorch.external.stores.s3_lease_object import read_lease
+from curitorch.external.stores.local.lease_file import LeaseFile
+from curitorch.external.stores.s3.client import _parse
+from curitorch.external.stores.s3.lease_object import read_lease
 from curitorch.external.stores.service.asking import json_body, offset_of
 from curitorch.external.stores.service.leases import JobLease
 from curitorch.external.stores.service.refusal import Refusal
@@ -24,10 +24,10 @@ from curitorch.external.stores.service.tokens import BadTokenFile, read_tokens
 from curitorch.external.stores.service.uploads import parse_declaration
 from curitorch.external.stores.sidecar import folder_name, step_of
 from curitorch.external.stores.single_file import read as read_single
-from curitorch.external.stores.spool_leases import SpoolLeases
-from curitorch.external.stores.spool_pruning import SpoolPruning
+from curitorch.external.stores.spool.leases import SpoolLeases
+from curitorch.external.stores.spool.pruning import SpoolPruning
 from curitorch.external.stores.store import Lease, LeaseLost, check_name
-from curitorch.external.stores.token_source import token_source
+from curitorch.external.stores.tcp.token_source import token_source
 
 WORDS = ["schema", "step", "files", "details", "holder", "token", "nonce", "held", "seconds"]
 WORDS += ["first", "newest", "lost", "why", "retention", "lease", "every", "best", "mode", "m"]

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from curitorch.external.checksum import Checksum
 from curitorch.external.schema import UnreadableFile
-from curitorch.external.stores.parts import Part, PartsDigest, PartsSource, from_json, to_json
+from curitorch.external.stores.local.parts import Part, PartsDigest, PartsSource, from_json, to_json
 
 
 def text_of(data):

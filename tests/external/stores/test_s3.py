@@ -22,9 +22,10 @@ import botocore.session
 import pytest
 
 from curitorch.external.schema import UnreadableFile
-from curitorch.external.stores import open_store, s3_sweep
+from curitorch.external.stores import open_store
 from curitorch.external.stores.s3 import S3Store
-from curitorch.external.stores.s3_bucket import S3Bucket
+from curitorch.external.stores.s3 import sweep as s3_sweep
+from curitorch.external.stores.s3.bucket import S3Bucket
 from curitorch.external.stores.store import (
     CheckpointExists,
     LeaseLost,

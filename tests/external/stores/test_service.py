@@ -14,7 +14,6 @@ from pathlib import Path
 
 import pytest
 
-from curitorch.external.stores.exchange import Exchange
 from curitorch.external.stores.service.leases import JobLease
 from curitorch.external.stores.service.refusal import Refusal
 from curitorch.external.stores.store import (
@@ -24,6 +23,7 @@ from curitorch.external.stores.store import (
     StoreUnreachable,
 )
 from curitorch.external.stores.tcp import TcpStore
+from curitorch.external.stores.tcp.exchange import Exchange
 from curitorch.external.stores.testing.running_service import TOKEN, RunningService
 
 UPLOAD = "a" * 32

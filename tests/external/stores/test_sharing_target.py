@@ -12,11 +12,11 @@ import torch
 
 from curitorch.external.schema import UnreadableFile
 from curitorch.external.stores import LocalStore, Saver
+from curitorch.external.stores.local.whole import materialise
 from curitorch.external.stores.retention import Retention
+from curitorch.external.stores.saving.torch_image import lay_out
 from curitorch.external.stores.store import CheckpointExists
 from curitorch.external.stores.testing.running_service import RunningService
-from curitorch.external.stores.torch_image import lay_out
-from curitorch.external.stores.whole import materialise
 
 BOTH = pytest.mark.parametrize("asynchronous", [False, True])
 BACKBONE = 270_000  # elements of each tensor, a little more than a mebibyte

@@ -18,7 +18,7 @@ from curitorch.external.stores import Saver, open_store
 from curitorch.external.stores.local import LocalStore
 from curitorch.external.stores.retention import Retention
 from curitorch.external.stores.sidecar import sidecar_name
-from curitorch.external.stores.spool import SpoolFull, SpoolingStore
+from curitorch.external.stores.spool.spooling_store import SpoolFull, SpoolingStore
 from curitorch.external.stores.store import (
     CheckpointExists,
     LeaseLost,

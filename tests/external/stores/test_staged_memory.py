@@ -5,11 +5,11 @@ from pathlib import Path
 import pytest
 
 from curitorch.external.checksum import checksum
-from curitorch.external.stores import file_copy
-from curitorch.external.stores.direct_file import DirectFile
-from curitorch.external.stores.file_copy import copy_file
-from curitorch.external.stores.staged_memory import staged
-from curitorch.external.stores.staging import StagingBuffer
+from curitorch.external.stores.files import file_copy
+from curitorch.external.stores.files.direct_file import DirectFile
+from curitorch.external.stores.files.file_copy import copy_file
+from curitorch.external.stores.saving.staged_memory import staged
+from curitorch.external.stores.saving.staging import StagingBuffer
 from curitorch.external.stores.store import StoredFile
 
 

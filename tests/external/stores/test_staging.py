@@ -4,8 +4,8 @@ import os
 import pytest
 import torch
 
-from curitorch.external.stores import pinned
-from curitorch.external.stores.staging import StagingBuffer
+from curitorch.external.stores.saving import pinned
+from curitorch.external.stores.saving.staging import StagingBuffer
 
 PAGE = 4096
 

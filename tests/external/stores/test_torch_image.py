@@ -6,8 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from curitorch.external.checksum import checksum
+from curitorch.external.stores.saving.torch_image import ALIGNMENT, lay_out
 from curitorch.external.stores.store import StoredFile
-from curitorch.external.stores.torch_image import ALIGNMENT, lay_out
 
 
 def written(obj, path):

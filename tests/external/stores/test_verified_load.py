@@ -8,9 +8,9 @@ import torch
 
 from curitorch.external.checksum import checksum
 from curitorch.external.schema import UnreadableFile
+from curitorch.external.stores.files.verified_load import load_verified
+from curitorch.external.stores.saving.torch_image import lay_out
 from curitorch.external.stores.store import StoredFile
-from curitorch.external.stores.torch_image import lay_out
-from curitorch.external.stores.verified_load import load_verified
 
 
 def same(a, b):

@@ -1,0 +1,1 @@
+"""Training states on their way into a store: staged, written in the background, shared."""
