@@ -1,5 +1,5 @@
 # make demo      trains the digits example in two processes; the second time it finds all cached
-# make test      the tests; make test-slow the slow ones, make test-all both
+# make test      the tests, in JOBS processes; make test-slow the slow ones, make test-all both
 # make lint      ruff and mypy
 # make wheel     dist/curitorch-….whl
 # make clean     removes what these made
@@ -10,6 +10,7 @@
 VENV ?= .venv
 PYTHON ?= python3
 ARGS ?=
+JOBS ?= 2
 
 IN_VENV := "$(VENV)/bin/python" -m
 OUTPUTS := $(addprefix examples/digits/,data logs reports)
@@ -23,10 +24,10 @@ demo: $(VENV)/.installed-digits
 	    set -x && "$$python" -m curitorch.stages.run digits -p quick $(ARGS)
 
 test: $(VENV)/.installed-dev
-	$(IN_VENV) pytest -q -m "not slow" $(ARGS)
+	$(IN_VENV) pytest -q -m "not slow" -n $(JOBS) --dist loadfile $(ARGS)
 
 test-slow: $(VENV)/.installed-dev
-	$(IN_VENV) pytest -q -m slow $(ARGS)
+	$(IN_VENV) pytest -q -m slow -n $(JOBS) --dist loadfile $(ARGS)
 
 test-all: test test-slow
 
