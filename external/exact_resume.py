@@ -27,6 +27,8 @@ from .randomness import derive_seed, seed_generators
 from .rank_parts import gathered, part_of
 from .remembered import Remembered
 from .schema import check_schema
+from .switches import KEY as SWITCHES
+from .switches import compare, switches
 
 KEY = "curitorch_unfinished"
 """Where a checkpoint has what is added here."""
@@ -101,6 +103,7 @@ class ExactResume(Callback):
         """Bring the loaded loops to rest, and take this rank's part."""
         if trainer.state.fn != "fit":
             return
+        compare(checkpoint.get(SWITCHES), switches(trainer.strategy.root_device))
         saved = checkpoint.get(KEY)
         loops = checkpoint["loops"]["fit_loop"]
         when, cut = moment_of_plain_file(loops), True
@@ -195,6 +198,7 @@ class ExactResume(Callback):
         progress = loops["epoch_loop.batch_progress"]
         place = (loops["epoch_progress"]["current"]["completed"], progress["current"]["completed"])
         place, own = remembered.for_checkpoint(trainer, when, place)
+        checkpoint[SWITCHES] = switches(trainer.strategy.root_device)
         loader = trainer.train_dataloader
         if hasattr(loader, "state_at"):
             own["data"] = loader.state_at(*place, over=progress["is_last_batch"])  # type: ignore[union-attr]
