@@ -20,10 +20,10 @@ from ..attempt import Attempt, end_attempt, start_attempt
 from ..background_journal import BackgroundJournal
 from ..layout import Layout
 from ..run_lock import RunLock
+from ..save_policy import retention
 from ..stop import EXIT_CODES, TrainingStopped
 from ..stores.kinds import open_store
 from ..stores.local import LocalStore
-from ..stores.retention import Retention
 from ..stores.settings import parse_settings
 from ..stores.store import Store
 from .emergency import Emergency
@@ -93,7 +93,7 @@ class ManagedRun(JournalReporter):
             folder=logs / "agreement",
             rank=ranks.rank,
             world_size=ranks.world_size,
-            retention=_retention(self.place.policy),
+            retention=retention(self.place.policy),
             journal=self.journal if ranks.rank == 0 else None,
         )
         if self.place.checkpoints is not None:
@@ -195,16 +195,6 @@ def store_of(policy: CheckpointParams, layout: Layout) -> Store:
     settings = parse_settings(policy.store_settings)
     name = layout.run.absolute().name
     return open_store(policy.store, {k: v.replace("{run}", name) for k, v in settings.items()})
-
-
-def _retention(policy: CheckpointParams) -> Retention:
-    return Retention(
-        newest=policy.keep,
-        best=policy.keep_best,
-        monitor=policy.best_metric,
-        mode=policy.best_mode,  # type: ignore[arg-type]  # checked by CheckpointParams
-        every=policy.keep_every_n_steps,
-    )
 
 
 def _is_number(value: object) -> bool:
