@@ -70,11 +70,12 @@ class TrainerJob:
         from lightning.pytorch import Trainer
         from lightning.pytorch.plugins import CheckpointIO
 
-        from .journal_logger import JournalLogger
+        from .curifactory_logger import CurifactoryLogger
         from .periodic_checkpoint import PeriodicCheckpoint
         from .stores.verified_io import VerifiedCheckpointIO
 
-        logger = JournalLogger(self.journal)
+        loggers = _listed(options.pop("logger", None))
+        logger = CurifactoryLogger.of(self.layout.run, self.journal, loggers)
         checkpoint = PeriodicCheckpoint(
             self.store,
             self.policy,
@@ -86,10 +87,9 @@ class TrainerJob:
         plugins = _listed(options.pop("plugins", None))
         if not any(isinstance(plugin, CheckpointIO) for plugin in plugins):
             plugins.append(VerifiedCheckpointIO())  # of whatever else saves, such as callbacks
-        more_loggers = options.pop("logger", None) or []
         ours: dict[str, Any] = {
             "callbacks": [*_listed(options.pop("callbacks", None)), logger, checkpoint],
-            "logger": [logger, *_listed(more_loggers)],
+            "logger": [logger, *(each for each in loggers if each is not logger)],
             "plugins": plugins,
             "devices": self.ranks.local_world_size,
             "num_nodes": self.ranks.nodes,

@@ -82,6 +82,10 @@ class PeriodicCheckpoint(Callback):
         self._ended = False
         self._clean = CleanState() if self.policy.at_error else None
 
+    def report_to(self, journal: Journal) -> None:
+        """Write what is saved to `journal`, unless there is one already; on rank 0."""
+        self._journal = self._journal or journal
+
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Take the signals before Lightning does: its SIGTERM handler waits for other ranks."""
         if stage != "fit":
