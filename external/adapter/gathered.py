@@ -22,6 +22,7 @@ from torchmetrics import Metric
 from ..plain import on_device, plain
 from .logged_value import LoggedValue, Reduce
 
+Captured = list[tuple[str, LoggedValue, tuple[Any, ...]]]
 _DESCRIBED = (
     *("name", "prog_bar", "logger", "on_step", "on_epoch", "enable_graph"),
     *("add_dataloader_idx", "dataloader_idx", "metric_attribute", "sync_dist", "rank_zero_only"),
@@ -34,7 +35,7 @@ class Shown:
 
     callback: dict[str, Tensor] = field(default_factory=dict)
     logger: dict[str, Tensor] = field(default_factory=dict)
-    progress_bar: dict[str, float] = field(default_factory=dict)
+    progress_bar: dict[str, Tensor] = field(default_factory=dict)
 
     def update(self, other: "Shown") -> None:
         """Take over what is newer."""
@@ -98,7 +99,7 @@ class Gathered(dict[str, LoggedValue]):
                 shown.callback[logged.labels[0]] = value
                 shown.callback[label] = value
             if logged.prog_bar:
-                shown.progress_bar[label] = value.item()
+                shown.progress_bar[label] = value
         return shown
 
     def reset(self, place: str | None = None) -> None:
@@ -107,11 +108,15 @@ class Gathered(dict[str, LoggedValue]):
             if place is None or (logged.is_tensor and logged.place == place):
                 logged.reset()
 
-    def records(self) -> list[dict[str, Any]]:
-        """Return what a checkpoint can hold."""
-        kept = [(key, logged) for key, logged in self.items() if _is_kept(logged)]
-        records: list[dict[str, Any]] = plain([_record(key, logged) for key, logged in kept])
-        return records
+    def capture(self) -> Captured:
+        """Return what is known of each key, in a microsecond each; `records` makes it plain.
+
+        Tensors are not copied, for they are replaced and never changed.
+        """
+        return [
+            (key, v, (v.last, v.total, v.samples, v.computed, v.updates, v.is_reset))
+            for key, v in self.items()
+        ]
 
     def restore(
         self,
@@ -157,16 +162,22 @@ class Gathered(dict[str, LoggedValue]):
             self[record["key"]] = logged
 
 
-def _record(key: str, logged: LoggedValue) -> dict[str, Any]:
-    function = logged.reduce_fx
+def records(captured: Captured) -> list[dict[str, Any]]:
+    """Return what a checkpoint can hold."""
+    kept = [_record(*each) for each in captured if _is_kept(each[1])]
+    found: list[dict[str, Any]] = plain(kept)
+    return found
+
+
+def _record(key: str, logged: LoggedValue, changing: tuple[Any, ...]) -> dict[str, Any]:
+    last, total, samples, computed, updates, is_reset = changing
+    function, is_mean = logged.reduce_fx, logged.is_tensor and logged.kind == "mean"
     values = {
-        "value": logged.total if logged.is_tensor else None,
-        "cumulated_batch_size": (
-            torch.as_tensor(logged.samples) if logged.is_tensor and logged.kind == "mean" else None
-        ),
-        "forward_cache": logged.last,
+        "value": total if logged.is_tensor else None,
+        "cumulated_batch_size": torch.as_tensor(samples) if is_mean else None,
+        "forward_cache": last,
         # What was computed is over all ranks, which must not be done twice.
-        "computed": logged.computed,
+        "computed": computed,
     }
     return {
         "key": key,
@@ -175,8 +186,8 @@ def _record(key: str, logged: LoggedValue) -> dict[str, Any]:
         "reduce_fx": function.__name__,
         "of_torch": function is getattr(torch, function.__name__),
         **{name: value if isinstance(value, Tensor) else None for name, value in values.items()},
-        "updates": logged.updates,
-        "has_reset": logged.is_reset,
+        "updates": updates,
+        "has_reset": is_reset,
     }
 
 

@@ -166,7 +166,7 @@ class LogPhases:
     @property
     def progress_bar_metrics(self) -> dict[str, float]:
         """As the Trainer's: what was logged with `prog_bar=True`."""
-        return self._newest().progress_bar
+        return {name: value.item() for name, value in self._newest().progress_bar.items()}
 
     def _after_validation_batch(self) -> Values | None:
         index = self._active.dataloader_idx or 0

@@ -27,6 +27,7 @@ import numbers
 from collections.abc import Callable
 from typing import Any
 
+import torch
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import LightningModule
 from lightning.pytorch.utilities import rank_zero_warn
@@ -34,7 +35,7 @@ from torch import Tensor
 from torchmetrics import Metric
 
 from ..plain import on_device, plain
-from .gathered import Shown
+from .gathered import Shown, records
 from .log_checks import check_kind, number, samples_in, single
 from .log_phases import LogPhases, Values
 from .log_rules import levels
@@ -123,27 +124,34 @@ class Logged(LogPhases):
                     batch_size = self._samples = samples_in(self._batch)
         logged.add(value, batch_size)
 
-    def state_dict(self) -> dict[str, Any]:
-        """Return all that an unfinished epoch has gathered, plainly, between two batches.
+    def capture(self) -> dict[str, Any]:
+        """Return all that an unfinished epoch has gathered, between two batches, in some µs.
 
-        The states of Metric objects are not in it, see `external.metric_states`.
+        `state_dict` makes it plain, then or later. The states of Metric objects are not in it, see
+        `external.metric_states`.
         """
         self._show_pending()
         shown = self._shown
         return {
-            "logged": self._train.records(),
-            "shown": plain(
-                {
-                    "callback_metrics": shown.callback,
-                    "logged_metrics": shown.logger,
-                    "progress_bar_metrics": shown.progress_bar,
-                }
-            ),
+            "logged": self._train.capture(),
+            "shown": {
+                "callback_metrics": dict(shown.callback),
+                "logged_metrics": dict(shown.logger),
+                "progress_bar_metrics": dict(shown.progress_bar),
+            },
             "validation_batches": dict(self.validation_batches),
             "batches_that_stepped": self.batches_that_stepped,
             "first": self._first,
             "last_hook": self._last_hook,
         }
+
+    def state_dict(self, captured: dict[str, Any] | None = None) -> dict[str, Any]:
+        """Return what a checkpoint can hold, of now or of when `capture` was called."""
+        captured = self.capture() if captured is None else captured
+        shown = {**captured["shown"]}
+        bar = shown["progress_bar_metrics"]
+        shown["progress_bar_metrics"] = {name: value.item() for name, value in bar.items()}
+        return {**captured, "logged": records(captured["logged"]), "shown": plain(shown)}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on from what `state_dict` returned, after the hooks that begin a fit."""
@@ -153,9 +161,10 @@ class Logged(LogPhases):
             state["logged"], metrics=metrics, device=module.device, reduce=self.reduce
         )
         shown = on_device(state["shown"], module.device)
-        self._shown = Shown(
-            shown["callback_metrics"], shown["logged_metrics"], shown["progress_bar_metrics"]
-        )
+        bar = {
+            n: torch.tensor(v, dtype=torch.double) for n, v in shown["progress_bar_metrics"].items()
+        }
+        self._shown = Shown(shown["callback_metrics"], shown["logged_metrics"], bar)
         self.validation_batches = dict(state["validation_batches"])
         self.batches_that_stepped = state["batches_that_stepped"]
         self._first, self._last_hook = state["first"], state["last_hook"]

@@ -508,7 +508,10 @@ def test_a_state_goes_on_bit_for_bit_and_as_plain_data(tmp_path):
     for cut in (1, 4, 8):
         first = logged_in("training_step", Module({}))
         batches(first, range(cut))
-        torch.save(first.state_dict(), tmp_path / "state")
+        captured = first.capture()
+        first.hook = "training_step"
+        first.log("x", torch.tensor(99.0), on_epoch=True, prog_bar=True)  # of a batch that failed
+        torch.save(first.state_dict(captured), tmp_path / "state")
         second = Logged()
         second.attach(first._module)  # whose metrics are restored elsewhere
         second.begin_fit()
