@@ -14,10 +14,11 @@ from typing import Any
 import torch
 
 from . import generators, iterators
+from .encoder import Encoder
 from .findings import Findings
 from .rewriting import LOOP, Statement
 from .tracker import Tracker, loop_in, place_of, users_frames
-from .values import MADE_BY_SCRIPT, Encoder
+from .values import MADE_BY_SCRIPT
 
 SCHEMA = 1
 _PASS_THROUGH = (

@@ -3,14 +3,17 @@
 Any rank proposes a save. A thread of each rank answers with the step at which it will wait, two
 steps from now; all save where the first loop begins an iteration after the latest of these steps.
 So no rank waits for one that waits for it: ranks that exchange gradients are within one step of
-each other. What is exchanged goes through torchrun's own store, over a connection of our own.
+each other. What the save is for is the most urgent of what the answers say, so that all ranks know
+the same. All is exchanged through torchrun's own store, over connections of our own.
 """
 
 import os
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
+
+from .wish import Wish
 
 if TYPE_CHECKING:
     from .tracker import Tracker
@@ -20,19 +23,26 @@ _START = timedelta(minutes=10)
 
 
 class Ranks:
-    """This rank among `world_size`; see `of_environment`."""
+    """This rank among `world_size`; see `of_environment`.
+
+    Attributes:
+        on_lost: Called in a thread if the launcher's store is gone: nothing can be agreed on.
+    """
 
     def __init__(self, tracker: "Tracker", rank: int, world_size: int) -> None:
         self.tracker = tracker
         self.rank = rank
         self.world_size = world_size
+        self.on_lost: Callable[[], None] = lambda: None
         self._round = 0
         self._hold: int | None = None
         self._target: int | None = None
         self._known = threading.Event()
         self._next_round = threading.Event()
-        self._stop = False
+        self._wish = Wish.NOTHING  # this rank's own, as long as it is not granted
+        self._granted = Wish.NOTHING
         self._stores: list[Any] = []
+        self._closed = False
 
     @classmethod
     def of_environment(
@@ -53,7 +63,17 @@ class Ranks:
                 os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"]), is_master=False
             )
             self._stores.append(PrefixStore(name, store))
-        threading.Thread(target=self._listen, daemon=True).start()
+        self._start(self._listen)
+
+    def _start(self, act: Callable[[], None]) -> None:
+        def guarded() -> None:
+            try:
+                act()
+            except RuntimeError:  # of the connection
+                if not self._closed:
+                    self.on_lost()
+
+        threading.Thread(target=guarded, daemon=True).start()
 
     def common(self, steps: list[int]) -> int | None:
         """Return the highest step that every rank has; all ranks call it, once."""
@@ -66,63 +86,75 @@ class Ranks:
             found &= {int(word) for word in words.split(",") if word}
         return max(found, default=None)
 
-    def propose(self, *, stop: bool) -> None:
-        """Ask all ranks to save, and to end afterwards; does not wait (a signal handler calls)."""
+    def propose(self, wish: Wish) -> None:
+        """Ask all ranks for it; does not wait (a signal handler calls)."""
+        self._wish = max(self._wish, wish)
         number = self._round
-        threading.Thread(target=self._propose, args=(number, stop), daemon=True).start()
 
-    def _propose(self, number: int, stop: bool) -> None:
-        store = self._stores[1]
-        if stop:
-            store.set("stop", "1")
-        store.set(f"proposal-{number}", "1")
+        def propose() -> None:
+            store = self._stores[1]
+            store.set(f"wish-{number}-{wish}", "1")
+            store.set(f"proposal-{number}", "1")
+
+        self._start(propose)
 
     def _listen(self) -> None:
         store = self._stores[0]
         while True:
             number = self._round
             store.wait([f"proposal-{number}"], _FOREVER)
-            self.tracker.due = True
             self._hold = self.tracker.steps + 2
+            self.tracker.due = True
             while self.tracker.steps >= self._hold:  # it went on while we looked
                 self._hold = self.tracker.steps + 2
-            store.set(f"answer-{number}-{self.rank}", str(self._hold))
+            wish = max(w for w in Wish if w == 0 or store.check([f"wish-{number}-{w}"]))
+            store.set(f"answer-{number}-{self.rank}", f"{self._hold} {wish}")
             answers = []
             for other in range(self.world_size):
                 key = f"answer-{number}-{other}"
                 store.wait([key], _FOREVER)
-                answers.append(int(store.get(key)))
-            self._stop = self._stop or store.check(["stop"])
-            self._target = max(answers)
+                answers.append(tuple(map(int, store.get(key).split())))
+            self._granted = Wish(max(each[1] for each in answers))
+            self._target = max(each[0] for each in answers)
             self._known.set()
             self._next_round.wait()
             self._next_round.clear()
 
-    def is_here(self) -> bool:
-        """Return whether this is the place to save; waits until it is agreed on."""
-        if self._hold is None:
-            return True  # every n-th step is the same for all
-        if self.tracker.steps < self._hold:
-            return False
+    def granted(self) -> Wish:
+        """Return what is to be done here; waits until it is agreed on."""
+        if self._hold is None or self.tracker.steps < self._hold:
+            return Wish.NOTHING
         self._known.wait()
-        return self.tracker.steps >= (self._target or 0)
+        here = self._target is not None and self.tracker.steps >= self._target
+        return self._granted if here else Wish.NOTHING
 
-    def finish_round(self) -> bool:
-        """The save is made; returns whether the process is to end."""
-        if self._hold is None:
-            return False
+    def finish_round(self) -> None:
+        """What was granted is done."""
+        if self._wish <= self._granted:
+            self._wish = Wish.NOTHING
         self._hold = self._target = None
         self._known.clear()
         self._round += 1
         self._next_round.set()
-        return self._stop
+        if self._wish:
+            self.propose(self._wish)
+
+    @property
+    def is_in_round(self) -> bool:
+        """Whether something was proposed that is not done."""
+        return self._hold is not None
 
     def wait_for_all(self, what: str, seconds: float) -> None:
         """Wait until every rank is as far, or for as long as they may take."""
+        self._closed = True  # some of them end, and their launcher
         store = self._stores[2]
-        store.set(f"{what}-{self._round}-{self.rank}", "1")
         keys = [f"{what}-{self._round}-{other}" for other in range(self.world_size)]
         try:
+            store.set(keys[self.rank], "1")
             store.wait(keys, timedelta(seconds=seconds))
         except RuntimeError:
             return
+
+    def close(self) -> None:
+        """The launcher may end from now on."""
+        self._closed = True

@@ -1,41 +1,28 @@
-"""Saving one script: when, into which store, how the process ends, and what a new one begins with.
-
-A checkpoint's sidecar says {"autopatch": 1, "script": "train.py", "steps": 120, "complete": false};
-its file is what `position.take` returned. When the script has ended by itself, a last checkpoint
-says "complete": true.
-"""
+"""Saving one script: when, and how the process ends, and what a new one begins with."""
 
 import inspect
-import os
 import signal
 import sys
-import threading
 import time
-from collections.abc import Callable
-from pathlib import Path
-from tempfile import TemporaryDirectory
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
-from ..schema import UnreadableFile
-from ..stores.lease_holder import holder
-from ..stores.retention import Retention
-from ..stores.store import Lease, Store, StoredCheckpoint, StoreError
+from .checkpoints import SCHEMA, Checkpoints
+from .clock import Clock
 from .findings import LOG, Findings
 from .held_output import HeldOutput
 from .ranks import Ranks
 from .run_journal import RunJournal
 from .settings import AGAIN, CONFIG, AutopatchSettings, BadVariable
+from .stop_signal import StopSignal, end_by
 from .tracker import Tracker, users_frames
+from .wish import Wish
 
 if TYPE_CHECKING:
-    from ..stores.saver import Saver
     from .constants import Constants
+    from .held_state import HeldState
 
-FILE = "script.ckpt"
-_MOST_POSTPONED = 1000  # iterations of loops without a step
-KEPT = Retention(newest=2)
-SCHEMA = 1  # of the details and of positions
+_MOST_POSTPONED = {Wish.HOLD: 20, Wish.SAVE: 1000, Wish.STOP: 1000}  # iterations without a step
 
 
 class Session:
@@ -55,26 +42,23 @@ class Session:
         self.tracker = tracker
         self.script = script
         self.findings = Findings(strict=settings.strict)
-        self._constants: Constants | None = None
         self.optimizers: list[Any] = []
-        self.is_complete = False
         self.resumed_at: int | None = None
         self.ranks: Ranks | None = None
-        self.end_by: Callable[[int], None] = end_by
         self.journal = RunJournal.of_environment()
-        self._store: Store | None = None
-        self._source: Store | None = None  # of checkpoints by another number of ranks
-        self._saver: Saver | None = None
-        self._newest: StoredCheckpoint | None = None
-        self._stop: int | None = None
-        self._next = float("inf")
-        self._watch: threading.Thread | None = None
-        self._patience: threading.Timer | None = None
-        self._previous: Any = signal.SIG_DFL
+        self.stop = StopSignal(settings.grace_seconds, self._asked_to_stop, self._too_late)
+        self._checkpoints: Checkpoints
+        self._constants: Constants | None = None
+        self._held: HeldState | None = None
+        self._clock = Clock(settings.every_seconds, self._held_due_at, self._ask)
+        self._due = Wish.NOTHING
+        self._stopping = False
+        self._saving = False
         self._begun = False
         self._aside = False
         self._postponed: tuple[int, int] | None = None
-        self._held: HeldOutput | None = None
+        self._output: HeldOutput | None = None
+        self._saved_sources: dict[str, str] = {}
         tracker.on_tick = self._tick
         tracker.every_steps = settings.every_steps
 
@@ -85,119 +69,44 @@ class Session:
             BadVariable: It cannot be used, or holds something else.
         """
         self.ranks = Ranks.of_environment(self.tracker)
-        alone, lead = self.settings, self.settings.for_rank(0)
-        mine = alone if self.ranks is None else self.settings.for_rank(self.ranks.rank)
-        self._store = mine.open()
-        existing = self._list(self._store)
-        elsewhere = alone if self.ranks is not None else lead
-        for other in (lead, elsewhere):
-            if other != mine and other.may_exist():
-                opened = other.open()
-                found = self._list(opened)
-                if found and (not existing or found[-1].step > existing[-1].step):
-                    existing, self._source = found, opened
-        if self.settings.again:
-            for each in self._list(self._store):
-                self._store.delete(each.step)
-            existing = []
-        self._newest = existing[-1] if existing else None
+        self._checkpoints = Checkpoints(self.settings, self.script, self.ranks)
         if self.ranks is not None:
+            self.ranks.on_lost = self._lost
             self.ranks.connect()
-        self.is_complete = self._newest is not None and bool(self._newest.details["complete"])
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether the script has ended by itself, before this process."""
+        return self._checkpoints.is_complete
 
     @property
     def completed_at(self) -> int:
         """The steps of the complete script."""
-        return 0 if self._newest is None else int(self._newest.details["steps"])
-
-    @property
-    def world_size(self) -> int:
-        """How many ranks train."""
-        return 1 if self.ranks is None else self.ranks.world_size
-
-    def _list(self, store: Store) -> list[StoredCheckpoint]:
-        """Return what is in a store, if all of it is of this script.
-
-        Raises:
-            BadVariable: Something is not, or it cannot be read.
-        """
-        try:
-            existing = store.list()
-        except (OSError, StoreError) as error:
-            raise BadVariable(f"{CONFIG} names a store that cannot be read ({error}).") from error
-        foreign = [each for each in existing if each.details.get("autopatch") != SCHEMA]
-        if foreign:
-            raise BadVariable(
-                f"{CONFIG} names a store that holds a checkpoint of something else (step "
-                f"{foreign[-1].step}). Name another root."
-            )
-        other = [each for each in existing if each.details.get("script") != self.script]
-        if other:
-            raise BadVariable(
-                f"{CONFIG} names a store that holds checkpoints of {other[-1].details['script']}, "
-                f"not of {self.script}. Name another root."
-            )
-        return existing
+        return self._checkpoints.steps
 
     def load(self) -> None:
         """Read the newest whole checkpoint, if there is one; the script is led back to it."""
-        if self._newest is None or self._store is None:
+        if self._checkpoints.is_empty:
             return
-        import torch
-
         from . import loader_iterators
-        from .values import Decoder
+        from .decoder import Decoder
         from .way_back import WayBack
 
-        with TemporaryDirectory(prefix="curitorch-") as folder:
-            found = self._fetch(Path(folder))
-            if found is None:
-                raise BadVariable(
-                    f"{CONFIG} names a store whose checkpoints are all torn or altered. Delete "
-                    "them to begin anew."
-                )
-            stored, path = found
-            saved = torch.load(path, weights_only=True)
-        if saved.get("schema") != SCHEMA:
-            raise BadVariable(
-                f"The checkpoint of step {stored.step} has schema {saved.get('schema')!r}, "
-                f"expected {SCHEMA}. Use the curitorch that wrote it."
-            )
+        stored, saved = self._checkpoints.read()
         self._saved_sources = saved["sources"]
+        self.resumed_at = int(saved["steps"])
         for source in self.tracker.sources.values():
             self.check_source(source.key, source.checksum)
         decoder = Decoder(saved["shared"], self.tracker.may_change)
-        self.resumed_at = int(saved["steps"])
-        self.tracker.way_back = WayBack(self.tracker, saved, decoder, self._arrived)
-        if stored.details.get("world_size") != self.world_size:
-            self.tracker.way_back.ranks_before = int(stored.details.get("world_size", 1))
-            self.tracker.way_back.rank = 0 if self.ranks is None else self.ranks.rank
-            loader_iterators.RANKS.before = int(stored.details.get("world_size", 1))
+        way_back = WayBack(self.tracker, saved, decoder, self._arrived)
+        ranks_before = int(stored.details.get("world_size", 1))
+        if ranks_before != self._checkpoints.world_size:
+            way_back.ranks_before = loader_iterators.RANKS.before = ranks_before
+            way_back.rank = 0 if self.ranks is None else self.ranks.rank
+        self.tracker.way_back = way_back
         self.tracker.live = False
         self.tracker.due = True
-        self._held = HeldOutput()
-
-    def _fetch(self, folder: Path) -> tuple[StoredCheckpoint, Path] | None:
-        """Return the newest checkpoint that can be read, here and on all other ranks."""
-        assert self._store is not None
-        assert self._newest is not None
-        if self._newest.details.get("world_size") != self.world_size:
-            return (self._source or self._store).fetch_newest_valid(FILE, folder)
-        if self.ranks is None:
-            return self._store.fetch_newest_valid(FILE, folder)
-        found: dict[int, tuple[StoredCheckpoint, Path]] = {}
-        for each in self._store.list():
-            if each.details.get("world_size") != self.world_size:
-                continue
-            try:
-                path = self._store.fetch(each, FILE, folder / str(each.step))
-                found[each.step] = (each, path)
-            except UnreadableFile as error:
-                LOG.warning("Passed over a checkpoint: %s", error)
-        common = self.ranks.common(list(found))
-        return None if common is None else found[common]
-
-    _saved_sources: dict[str, str] | None = None
+        self._output = HeldOutput()
 
     def check_source(self, key: str, checksum: str) -> None:
         """Refuse a file of the script that has changed since it was saved.
@@ -205,7 +114,7 @@ class Session:
         Raises:
             BadVariable: It has.
         """
-        saved = (self._saved_sources or {}).get(key)
+        saved = self._saved_sources.get(key)
         if saved is not None and saved != checksum:
             raise BadVariable(
                 f"'{key}' has changed since it was saved at step {self.resumed_at or 0}, so that "
@@ -229,13 +138,20 @@ class Session:
         self.optimizers.append(optimizer)
         if not self._begun:
             self._begun = True
-            self._previous = signal.getsignal(signal.SIGTERM)
-            signal.signal(signal.SIGTERM, self._asked_to_stop)
-            if self.journal is not None:
-                self.journal.begin(self.resumed_at or 0)
-                self.tracker.on_step = self.journal.step
+            if self.settings.at_exit:
+                from .held_state import HeldState
+
+                self._held = HeldState()
+                self.stop.listen()
+            self.begin_journal()
             self.tracker.on_begin = self._first_loop
             self.tracker.due = True
+
+    def begin_journal(self) -> None:
+        """Training begins, or goes on."""
+        if self.journal is not None:
+            self.journal.begin(self.resumed_at or 0)
+            self.tracker.on_step = self.journal.step
 
     def step_aside(self) -> None:
         """A framework has a loop, and a patch, of its own: nothing is saved here."""
@@ -247,12 +163,13 @@ class Session:
 
     def _first_loop(self) -> None:
         self.tracker.on_begin = None
-        self.tracker.due = not self.tracker.live
+        if self.tracker.live:
+            self._due = Wish.HOLD if self._held is not None else Wish.NOTHING
+            self.tracker.due = self._due > Wish.NOTHING
+        else:
+            self.tracker.due = True
         self.constants.note([*self.tracker.namespaces.values(), *self._locals()])
-        if self.settings.every_seconds is not None:
-            self._next = time.monotonic() + self.settings.every_seconds
-            self._watch = threading.Thread(target=self._watch_clock, daemon=True)
-            self._watch.start()
+        self._clock.begin()
 
     def _locals(self) -> list[dict[str, Any]]:
         return [
@@ -261,46 +178,65 @@ class Session:
             if frame.f_code.co_name != "<module>"
         ]
 
-    def _watch_clock(self) -> None:
-        """Make a save due when the interval is over."""
-        while True:
-            left = self._next - time.monotonic()
-            if left <= 0:
-                if self.tracker.live and self.ranks is None:
-                    self.tracker.due = True
-                elif self.tracker.live and self.ranks is not None and self.ranks.rank == 0:
-                    self.ranks.propose(stop=False)
-                left = 0.05
-            time.sleep(left)
+    def _held_due_at(self) -> float:
+        return float("inf") if self._held is None else self._held.due_at
 
     def _arrived(self) -> None:
         self._let_go(print_it=False)
         LOG.warning("Goes on at step %d, where it was saved.", self.tracker.steps)
-        self._next = time.monotonic() + (self.settings.every_seconds or float("inf"))
+        if self._held is not None:
+            self._held.wait()
         if self.tracker.on_begin is not None:
             self._first_loop()
+        self._clock.saved()
 
-    def _asked_to_stop(self, number: int, frame: FrameType | None) -> None:
-        if self._stop is not None:
+    # What is asked for.
+
+    def _ask(self, wish: Wish) -> None:
+        """Ask for a save, in any thread; of several ranks the first speaks for all."""
+        if not self.tracker.live or self._saving or self._aside:
+            return
+        if self.ranks is None:
+            self._due = max(self._due, wish)
+            self.tracker.due = True
+        elif self.ranks.rank == 0:
+            self.ranks.propose(wish)
+
+    def _asked_to_stop(self, number: int) -> None:
+        if self._stopping:
             return  # it is being done
         if not self.tracker.live or not self._begun:
-            self.end_by(number)
+            end_by(number)
             return
-        self._stop = number
+        self._stopping = True
         if self.ranks is not None:
-            self.ranks.propose(stop=True)
+            self.ranks.propose(Wish.STOP)
         else:
             self.tracker.due = True
-        self._patience = threading.Timer(self.settings.grace_seconds, self._lose_patience)
-        self._patience.daemon = True
-        self._patience.start()
 
-    def _lose_patience(self) -> None:
+    def _lost(self) -> None:
+        """The launcher is gone: ranks cannot agree on anything, and nobody waits for this one."""
         LOG.warning(
-            "No iteration began within %g s of SIGTERM; ends with what was saved before.",
+            "The launcher of these ranks has ended without them. They cannot agree on a step to "
+            "save at; this one ends in %g s, with what was saved before.",
             self.settings.grace_seconds,
         )
-        os.kill(os.getpid(), signal.SIGKILL)
+        self.stop.end_after_grace()
+
+    def _too_late(self) -> None:
+        """The grace period is over, and the main thread is wherever it waits."""
+        what = "the save under way had not ended" if self._saving else "no iteration began"
+        LOG.warning(
+            "In %g s after it was asked to end %s (does it wait for another rank?); ends with "
+            "what was saved before.",
+            self.settings.grace_seconds,
+            what,
+        )
+        if not self._saving:
+            self._put_held()
+            self._checkpoints.close()
+
+    # Saving.
 
     def _tick(self, frame: FrameType, number: int) -> None:
         if not self._begun:
@@ -308,90 +244,108 @@ class Session:
             return
         if frame.f_code.co_flags & inspect.CO_GENERATOR:
             return  # whoever iterates over it comes to a better place
-        if self.ranks is not None and not self.ranks.is_here():
-            return
-        if self.save(frame, number):
-            self.tracker.due = False
-            self._next = time.monotonic() + (self.settings.every_seconds or float("inf"))
-            if self.ranks is not None and self.ranks.finish_round() and self._stop is None:
-                self._stop = signal.SIGTERM
-            if self._stop is not None:
-                self._end()
+        self.tracker.due = False  # first: whatever asks from here on is heard
+        counted, self.tracker.counted = self.tracker.counted, False
+        due, self._due = self._due, Wish.NOTHING
+        granted = Wish.NOTHING if self.ranks is None else self.ranks.granted()
+        own = Wish.STOP if self._stopping and self.ranks is None else due
+        wish = max(granted, own, Wish.SAVE if counted else Wish.NOTHING)
+        done = wish == Wish.NOTHING or self._do(wish, frame, number)
+        if done and granted and self.ranks is not None:
+            self.ranks.finish_round()
+        if not done:
+            self._due = max(self._due, due)
+            self.tracker.counted = self.tracker.counted or counted
+        waiting = self.ranks is not None and self.ranks.is_in_round
+        self.tracker.due = self.tracker.due or not done or waiting
+        if done and wish == Wish.STOP:
+            self._end()
 
-    def save(self, frame: FrameType, number: int) -> bool:
-        """Save the position of `frame`, in which the loop `number` begins an iteration.
+    def _do(self, wish: Wish, frame: FrameType, number: int) -> bool:
+        """Hold or save the position here; returns whether that is done with."""
+        began = time.monotonic()
+        state = self._position(wish, frame, number)
+        if wish == Wish.HOLD:
+            assert self._held is not None
+            if state is not None:
+                self._held.hold(state, self.tracker.steps)
+            self._held.spend(time.monotonic() - began)
+            gave_up = self._postponed is not None and self._postponed[1] >= _MOST_POSTPONED[wish]
+            if state is None and not gave_up:
+                return False
+            self._postponed = None
+            self._held.wait()
+            return True
+        if state is None:
+            return False
+        self._put(state, self.tracker.steps, complete=False)
+        self._clock.saved()
+        return True
+
+    def _position(self, wish: Wish, frame: FrameType, number: int) -> dict[str, Any] | None:
+        """Return the position of `frame`, in which the loop `number` begins an iteration.
 
         Returns:
-            Whether it was saved. Where something could not go on exactly it is not, as long as
-            another loop may be better; after two more steps it is saved all the same, and said.
+            None where something could not go on exactly, as long as another loop may be better;
+            after two more steps it is given all the same, and said.
 
         Raises:
             NotExact: `LATTICE_STRICT` is set, and no place is exact.
         """
         from . import position
-        from .values import Encoder
+        from .encoder import Encoder
 
         tried = Findings(strict=False, silent=True)
         encoder = Encoder(self.constants.has)
         state = position.take(self.tracker, frame, number, encoder, tried)
         position.check_made_in_loop(self.tracker, number, state, tried)
         position.check_optimizers(self.optimizers, encoder, tried)
-        if not position.can_be_reached(self.tracker, state, self.findings):
-            return False
-        if tried.said:
+        reachable = position.can_be_reached(self.tracker, state, self.findings)
+        if tried.said or not reachable:
             first, count = self._postponed or (self.tracker.steps, 0)
             self._postponed = (first, count + 1)
-            if self.tracker.steps < first + 2 and count < _MOST_POSTPONED:
-                return False
+            if not reachable:
+                return None
+            if self.tracker.steps < first + 2 and (
+                wish == Wish.HOLD or count < _MOST_POSTPONED[wish]
+            ):
+                return None
             for sentence in tried.said:
                 self.findings.say(sentence)
         self._postponed = None
-        self._put(state, complete=False)
-        return True
+        return state
 
-    def _put(self, state: dict[str, Any], *, complete: bool) -> None:
-        saver = self._saver_open()
-        step = max(self.tracker.steps, 0 if self._newest is None else self._newest.step + 1)
-        details = {
-            "autopatch": SCHEMA,
-            "script": self.script,
-            "steps": self.tracker.steps,
-            "complete": complete,
-            "world_size": self.world_size,
-        }
-        saver.save(step, state, name=FILE, details=details)
-        self._newest = StoredCheckpoint(step, {}, details)
+    def _put(self, state: dict[str, Any], steps: int, *, complete: bool) -> None:
+        self._saving = True
+        try:
+            self._checkpoints.put(state, steps=steps, complete=complete)
+        finally:
+            self._saving = False
 
-    def _saver_open(self) -> "Saver":
-        if self._saver is None:
-            from ..stores.saver import Saver
+    def _put_held(self) -> None:
+        """Save the last clean state, if it is newer than what is saved."""
+        held = None if self._held is None else self._held.take(self._checkpoints.steps)
+        if held is not None:
+            self._put(*held, complete=False)
+            LOG.warning("Saved the last clean state, of step %d.", held[1])
 
-            assert self._store is not None
-            self._lease_context = self._store.lease(holder())
-            lease: Lease = self._lease_context.__enter__()
-            self._saver = Saver(self._store, asynchronous=True, lease=lease, retention=KEPT)
-        return self._saver
+    # The end.
 
     def _end(self) -> None:
         """End as one that was asked to, once all is durable, on every rank."""
-        assert self._stop is not None
-        self._close()
+        self._saving = True
+        self._checkpoints.close()
         if self.ranks is not None:
             self.ranks.wait_for_all("saved", self.settings.grace_seconds)
         if self.journal is not None:
-            self.journal.stop(self.tracker.steps, signal.Signals(self._stop).name)
+            self.journal.stop(self.tracker.steps, signal.Signals(signal.SIGTERM).name)
         LOG.warning("Saved at step %d; ends as asked to.", self.tracker.steps)
-        if self._patience is not None:
-            self._patience.cancel()
-        if callable(self._previous):
-            signal.signal(self._stop, self._previous)
-            os.kill(os.getpid(), self._stop)
-            return
-        self.end_by(self._stop)
+        self.stop.over()
+        self.stop.pass_on()
 
     def _let_go(self, *, print_it: bool) -> None:
-        if self._held is not None:
-            held, self._held = self._held, None
+        if self._output is not None:
+            held, self._output = self._output, None
             held.let_go(print_it=print_it)
 
     def complete(self) -> None:
@@ -402,31 +356,26 @@ class Session:
             )
         self._let_go(print_it=True)
         if self._begun and self.tracker.live and self.tracker.steps:
-            self._put({"schema": SCHEMA, "complete": True}, complete=True)
+            self._put({"schema": SCHEMA, "complete": True}, self.tracker.steps, complete=True)
         self._close()
         if self.journal is not None:
             self.journal.complete(self.tracker.steps)
 
     def fail(self) -> None:
-        """The script has ended with an error: what is under way becomes durable."""
+        """The script has ended with an error: the last clean state becomes durable."""
         self._let_go(print_it=True)
+        try:
+            if self.tracker.live:
+                self._put_held()
+        except Exception as error:
+            LOG.warning("The last clean state could not be saved after the error: %s", error)
         self._close()
 
     def _close(self) -> None:
-        if self._saver is not None:
-            saver, self._saver = self._saver, None
-            try:
-                saver.close()
-            finally:
-                self._lease_context.__exit__(None, None, None)
+        if self.ranks is not None:
+            self.ranks.close()
+        self._checkpoints.close()
+        self.stop.over()
 
 
-def end_by(number: int) -> None:
-    """End this process by a signal, as launchers expect of one that was sent it."""
-    for stream in (sys.stdout, sys.stderr):
-        stream.flush()
-    signal.signal(number, signal.SIG_DFL)
-    os.kill(os.getpid(), number)
-
-
-__all__ = ["FILE", "Session", "end_by"]
+__all__ = ["Session"]

@@ -49,7 +49,7 @@ class AutopatchSettings:
     level: int = logging.WARNING
     strict: bool = False
     again: bool = False
-    grace_seconds: float = 30.0
+    grace_seconds: float = 25.0
 
     def for_rank(self, rank: int) -> "AutopatchSettings":
         """Return the settings whose store is that of one of several ranks."""
@@ -129,7 +129,7 @@ def read_settings(environ: Mapping[str, str] = os.environ) -> AutopatchSettings:
             "periodic_saving_interval=300 for seconds, or 500steps."
         )
     seconds, steps = _interval(interval) if periodic and interval else (None, None)
-    grace = _seconds(given.pop("grace_seconds", "30"))
+    grace = _seconds(given.pop("grace_seconds", str(AutopatchSettings.grace_seconds)))
     return AutopatchSettings(
         frameworks=frameworks,
         kind=kind.lower() if ":" not in kind else kind,

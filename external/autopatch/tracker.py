@@ -29,6 +29,7 @@ class Tracker:
         self.trained: set[int] = set()
         self.steps = 0
         self.every_steps: int | None = None
+        self.counted = False  # whether so many steps are over
         self.way_back: WayBack | None = None
         self.on_tick: Callable[[FrameType, int], None] = lambda frame, number: None
         self.on_begin: Callable[[], None] | None = None
@@ -96,7 +97,7 @@ class Tracker:
         if self.on_step is not None and self.live:
             self.on_step(self.steps)
         if self.every_steps is not None and self.steps % self.every_steps == 0 and self.live:
-            self.due = True
+            self.counted = self.due = True
 
     def may_change(self, attribute: str) -> bool:
         """Return whether some function of the user's but a constructor sets such an attribute."""

@@ -19,8 +19,8 @@ from wrapt import wrap_function_wrapper
 from ..environment import ranks
 from ..stores.retention import Retention
 from .findings import LOG
-from .session import end_by
 from .settings import AutopatchSettings
+from .stop_signal import end_by
 
 FILE = "checkpoint.tar"
 _PART = "transformers"

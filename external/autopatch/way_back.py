@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, Any
 
 from ..randomness import derive_seed, seed_generators
 from . import generators, iterators
+from .decoder import Decoder
 from .rewriting import Statement
-from .values import MADE_BY_SCRIPT, Decoder, Mismatch, is_mutable, is_restorable
+from .values import MADE_BY_SCRIPT, Mismatch, is_mutable, is_restorable
 
 if TYPE_CHECKING:
     from .tracker import Tracker

@@ -5,8 +5,9 @@ import weakref
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
+from .decoder import Decoder
 from .rewriting import Statement
-from .values import Decoder, Mismatch, is_restorable
+from .values import Mismatch, is_restorable
 from .way_back import WayBack, assign
 
 if TYPE_CHECKING:

@@ -1,0 +1,193 @@
+"""Values of variables, made plain data for a checkpoint; see `values`."""
+
+import types
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+
+from . import generators, iterators, loader_iterators
+from .kinds_of_values import attributes, is_large, kind_of, module_attributes
+from .values import iterators_like, type_name
+
+
+class Encoder:
+    """Encodes the values of one save.
+
+    Args:
+        constant: Says of a large array or tensor that it has not changed since the script began.
+    """
+
+    def __init__(self, constant: Callable[[Any], bool]) -> None:
+        self._constant = constant
+        self._numbers: dict[int, int] = {}
+        self._keep: list[Any] = []
+        self._in_data = 0
+        self.shared: list[torch.Tensor] = []  # of modules and optimizers, in their order
+        self.optimizers: set[int] = set()
+        self.unknown: list[tuple[str, str]] = []  # what, why
+
+    def encode(self, value: Any) -> Any:
+        """Return `value` as plain data."""
+        if iterators_like(value):
+            return self._iterator(value)
+        kind = kind_of(value)
+        if kind == "scalar":
+            return value
+        if kind == "opaque":
+            return {"k": "opaque", "t": type_name(value)}
+        if id(value) in self._numbers:
+            return {"k": "ref", "n": self._numbers[id(value)]}
+        if self._in_data and is_large(value):
+            return {"k": "opaque", "t": "data"}
+        number = self._numbers[id(value)] = len(self._numbers)
+        self._keep.append(value)
+        node: dict[str, Any] = {"k": kind, "n": number}
+        getattr(self, "_" + kind.replace(" ", "_"))(value, node)
+        return node
+
+    def tensor_of(self, tensor: torch.Tensor) -> Any:
+        """Return a tensor of a module or an optimizer, as the number of a shared one."""
+        self.shared.append(tensor.detach())
+        return len(self.shared) - 1
+
+    def _list(self, value: Any, node: dict[str, Any]) -> None:
+        node["v"] = [self.encode(each) for each in value]
+
+    _set = _frozenset = _list
+
+    def _tuple(self, value: Any, node: dict[str, Any]) -> None:
+        self._list(value, node)
+        if type(value) is not tuple:
+            node["t"] = type_name(value)
+
+    def _deque(self, value: Any, node: dict[str, Any]) -> None:
+        self._list(value, node)
+        node["most"] = value.maxlen
+
+    def _dict(self, value: Any, node: dict[str, Any]) -> None:
+        node["t"] = type(value).__name__
+        node["v"] = [[self.encode(key), self.encode(each)] for key, each in value.items()]
+
+    def _bytes(self, value: bytes, node: dict[str, Any]) -> None:
+        node["v"] = value.decode("latin-1")
+
+    def _complex(self, value: complex, node: dict[str, Any]) -> None:
+        node["v"] = [value.real, value.imag]
+
+    def _range(self, value: Any, node: dict[str, Any]) -> None:
+        node["v"] = [value.start, value.stop, value.step]
+
+    _slice = _range
+
+    def _tensor(self, value: torch.Tensor, node: dict[str, Any]) -> None:
+        node["rg"] = value.requires_grad and value.is_leaf
+        if node["rg"]:
+            node["s"] = self.tensor_of(value)
+            node["grad"] = None if value.grad is None else value.grad.detach()
+        elif self._constant(value):
+            node["k"] = "constant"
+        else:
+            node["v"] = value.detach()
+
+    def _array(self, value: Any, node: dict[str, Any]) -> None:
+        if self._constant(value):
+            node["k"] = "constant"
+            return
+        contiguous = np.ascontiguousarray(value)
+        node["t"] = contiguous.dtype.str
+        node["shape"] = list(value.shape)
+        node["v"] = torch.from_numpy(contiguous.reshape(-1).view(np.uint8).copy())
+
+    def _numpy_scalar(self, value: Any, node: dict[str, Any]) -> None:
+        self._array(np.asarray(value), node)
+
+    def _module(self, value: torch.nn.Module, node: dict[str, Any]) -> None:
+        node["t"] = type_name(value)
+        node["training"] = value.training
+        for short, own in (("p", value._parameters), ("m", value._modules)):
+            node[short] = {n: self.encode(each) for n, each in own.items() if each is not None}
+        node["b"] = {n: self._buffer(b) for n, b in value._buffers.items() if b is not None}
+        node["a"] = {n: self.encode(each) for n, each in module_attributes(value).items()}
+
+    def _buffer(self, value: torch.Tensor) -> Any:
+        if id(value) in self._numbers:
+            return {"k": "ref", "n": self._numbers[id(value)]}
+        number = self._numbers[id(value)] = len(self._numbers)
+        self._keep.append(value)
+        return {"k": "tensor", "n": number, "rg": False, "v": value.detach()}
+
+    def _optimizer(self, value: torch.optim.Optimizer, node: dict[str, Any]) -> None:
+        self.optimizers.add(id(value))
+        node["groups"] = [
+            {name: self.encode(each) for name, each in group.items() if name != "params"}
+            for group in value.param_groups
+        ]
+        parameters = [each for group in value.param_groups for each in group["params"]]
+        node["params"] = [self.encode(each) for each in parameters]
+        node["state"] = [
+            {name: self._of_state(each) for name, each in value.state[p].items()}
+            if p in value.state
+            else None
+            for p in parameters
+        ]
+
+    def _of_state(self, value: Any) -> Any:
+        if isinstance(value, torch.Tensor):
+            return {"k": "shared", "s": self.tensor_of(value)}
+        return self.encode(value)
+
+    def _scaler(self, value: Any, node: dict[str, Any]) -> None:
+        node["v"] = self.encode(value.state_dict())
+
+    _stateful = _scaler
+
+    def _torch_generator(self, value: torch.Generator, node: dict[str, Any]) -> None:
+        node["v"] = value.get_state()
+
+    def _numpy_generator(self, value: Any, node: dict[str, Any]) -> None:
+        node["v"] = generators.of_numpy(value.bit_generator.state)
+
+    def _numpy_state(self, value: Any, node: dict[str, Any]) -> None:
+        node["v"] = generators.of_numpy(value.get_state(legacy=False))
+
+    def _python_generator(self, value: Any, node: dict[str, Any]) -> None:
+        node["v"] = generators.of_python(value.getstate())
+
+    def _loader(self, value: Any, node: dict[str, Any]) -> None:
+        node["generator"] = self.encode(value.generator)
+        node["sampler"] = self.encode(value.sampler)
+        node["batches"] = self.encode(value.batch_sampler)
+        self._in_data += 1
+        node["data"] = self.encode(value.dataset)
+        self._in_data -= 1
+        stays = getattr(value, "_iterator", None)
+        if stays is not None and loader_iterators.is_one(stays):
+            node["workers"] = loader_iterators.describe(stays)
+
+    def _object(self, value: Any, node: dict[str, Any]) -> None:
+        node["t"] = type_name(value)
+        node["a"] = {name: self.encode(each) for name, each in attributes(value).items()}
+
+    def _iterator(self, value: Any) -> Any:
+        if id(value) in self._numbers:
+            return {"k": "ref", "n": self._numbers[id(value)]}
+        number = self._numbers[id(value)] = len(self._numbers)
+        self._keep.append(value)
+        node: dict[str, Any] = {"k": "iterator", "n": number}
+        try:
+            if loader_iterators.is_one(value):
+                node["loader"] = self.encode(getattr(value, loader_iterators.MARK).loader)
+                node["at"] = iterators.describe(value, None, self.encode)
+            elif isinstance(value, iterators.Again) or (
+                isinstance(value, types.GeneratorType) and iterators.OWN.is_one(value)
+            ):
+                node["at"] = iterators.describe(value, None, self.encode)
+            elif isinstance(value, iterators.Counted):
+                node["at"] = {"k": "counted", "used": value.count}
+            else:
+                raise iterators.NotDescribable(f"an iterator of type {type(value).__name__}")
+        except iterators.NotDescribable as error:
+            return {"k": "opaque", "t": type_name(value), "why": str(error)}
+        return node
