@@ -1,0 +1,175 @@
+"""FSDP2 on the CPU, in real processes over gloo; sharded states as checkpoints of a store."""
+
+import os
+import subprocess
+import sys
+import textwrap
+
+import pytest
+import torch
+
+from curitorch.external.adapter.fully_sharded import blocks
+from curitorch.external.adapter.sharded import _DESCRIPTIONS, fetch_shards, read_shards
+from curitorch.external.stores import LocalStore
+
+PRELUDE = """
+    import copy, pathlib, sys, torch
+    import torch.distributed as dist
+    from curitorch.external.adapter.fully_sharded import shard
+    from curitorch.external.adapter.sharded import (
+        fetch_shards, gathered, put_shards, read_shards, spread, spread_optimizer, write_shards,
+    )
+    from curitorch.external.stores import LocalStore
+    rank, ranks, folder = int(sys.argv[1]), int(sys.argv[2]), pathlib.Path(sys.argv[3])
+    torch.set_num_threads(1)
+    meeting = f"file://{folder}/meeting-of-{ranks}"
+    dist.init_process_group("gloo", meeting, rank=rank, world_size=ranks)
+    mesh = dist.init_device_mesh("cpu", (ranks,))
+    store = LocalStore(folder / "store")
+
+    class Net(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.scale = torch.nn.Parameter(torch.ones(3))
+            self.register_buffer("seen", torch.zeros((), dtype=torch.int64))
+            self.layers = torch.nn.Sequential(
+                torch.nn.Linear(3, 7), torch.nn.Tanh(), torch.nn.Linear(7, 1)
+            )
+
+        def forward(self, x):
+            self.seen += len(x)
+            return self.layers(x * self.scale).square().mean()
+
+    torch.manual_seed(1)
+    net = Net()
+    shard(net, mesh)
+    optimizer = torch.optim.AdamW(net.parameters(), 0.1)
+
+    def state():
+        return {"state_dict": net.state_dict(), "optimizer_states": [optimizer.state_dict()]}
+
+    def step(number):
+        x = torch.randn(8, 3, generator=torch.Generator().manual_seed(number))
+        net(x.chunk(ranks)[rank]).backward()
+        optimizer.step()
+        optimizer.zero_grad()
+
+    def take(found):
+        net.load_state_dict(found["state_dict"])
+        optimizer.load_state_dict(found["optimizer_states"][0])
+
+    def same(one, other):
+        if isinstance(one, dict):
+            return one.keys() == other.keys() and all(same(one[k], other[k]) for k in one)
+        if isinstance(one, list):
+            return len(one) == len(other) and all(map(same, one, other))
+        return torch.equal(one, other) if isinstance(one, torch.Tensor) else one == other
+"""
+
+TWO = """
+    for number in range(3):
+        step(number)
+    draft = folder / "draft"
+    write_shards(state(), draft, rank=rank)
+    dist.barrier()
+    if rank == 0:
+        put_shards(store, 3, draft, processes=ranks, details={"epoch": 1})
+    before = copy.deepcopy(gathered(state(), rank=rank))
+    dist.barrier()
+    if rank == 0:
+        torch.save(before, folder / "whole.pt")
+    for number in range(3, 6):
+        step(number)
+    after = copy.deepcopy(gathered(state(), rank=rank))
+    (stored,) = store.list()
+    take(read_shards(fetch_shards(store, stored, folder), mesh=mesh))
+    again = gathered(state(), rank=rank)
+    if rank == 0:
+        assert same(again, before)
+    for number in range(3, 6):
+        step(number)
+    resumed = gathered(state(), rank=rank)
+    if rank == 0:
+        assert same(resumed, after) and not same(resumed, before)
+    dist.barrier()
+    dist.destroy_process_group()
+"""
+
+OTHERS = """
+    whole = torch.load(folder / "whole.pt", weights_only=True)
+    (stored,) = store.list()
+    take(read_shards(fetch_shards(store, stored, folder), mesh=mesh))
+    resharded = gathered(state(), rank=rank)
+    if rank == 0:
+        assert same(resharded, whole)
+    step(3)
+    take({
+        "state_dict": spread(whole["state_dict"], net.state_dict()),
+        "optimizer_states": [spread_optimizer(whole["optimizer_states"][0], optimizer)],
+    })
+    from_a_whole_file = gathered(state(), rank=rank)
+    if rank == 0:
+        assert same(from_a_whole_file, whole)
+    dist.barrier()
+    dist.destroy_process_group()
+"""
+
+
+def together(folder, code, ranks):
+    program = folder / f"{ranks}.py"
+    program.write_text(textwrap.dedent(PRELUDE) + textwrap.dedent(code))
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-W", "ignore", str(program), str(rank), str(ranks), str(folder)],
+            env={**os.environ, "OMP_NUM_THREADS": "1"},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        for rank in range(ranks)
+    ]
+    outputs = [process.communicate(timeout=100)[0] for process in processes]
+    assert [process.returncode for process in processes] == [0] * ranks, "\n".join(outputs)
+
+
+@pytest.mark.slow
+def test_a_sharded_state_is_one_verified_checkpoint_for_any_number_of_processes(tmp_path):
+    together(tmp_path, TWO, 2)
+    store = LocalStore(tmp_path / "store")
+    stored = store.newest_valid()
+    assert sorted(stored.files) == ["__0_0.distcp", "__1_0.distcp", "metadata", "rest.ckpt"]
+    assert (stored.step, stored.details) == (3, {"epoch": 1})
+    whole = torch.load(tmp_path / "whole.pt", weights_only=True)
+    merged = read_shards(fetch_shards(store, stored, tmp_path))  # by this process alone
+    assert merged["state_dict"].keys() == whole["state_dict"].keys()
+    for name, value in whole["state_dict"].items():
+        assert torch.equal(merged["state_dict"][name], value)
+    model = torch.nn.Sequential(torch.nn.Linear(3, 7), torch.nn.Tanh(), torch.nn.Linear(7, 1))
+    ordinary = {n.removeprefix("layers."): v for n, v in merged["state_dict"].items() if "." in n}
+    model.load_state_dict(ordinary)
+    together(tmp_path, OTHERS, 3)
+    part = next(tmp_path.glob("store/**/__1_0.distcp"))
+    part.chmod(0o644)
+    part.write_bytes(part.read_bytes()[:-1] + b"?")
+    with pytest.warns(UserWarning, match="Passed over a checkpoint"):
+        assert store.newest_valid() is None
+
+
+def test_blocks_are_what_stands_in_containers_and_has_parameters():
+    inner = torch.nn.Sequential(torch.nn.Linear(2, 2), torch.nn.ReLU())
+    net = torch.nn.Module()
+    net.body = torch.nn.ModuleList([inner, torch.nn.TransformerEncoderLayer(4, 1)])
+    net.head = torch.nn.Linear(2, 2)
+    assert [*blocks(net)] == [inner[0], net.body[1]]
+
+
+def test_metadata_that_names_anything_else_is_not_opened(tmp_path):
+    import pickle
+
+    from curitorch.external.adapter.sharded import _Unpickler
+
+    evil = tmp_path / "metadata"
+    evil.write_bytes(pickle.dumps(os.system))
+    with evil.open("rb") as file, pytest.raises(pickle.UnpicklingError, match="describes no"):
+        _Unpickler(file).load()
+    assert ("posix", "system") not in _DESCRIPTIONS
