@@ -2,10 +2,11 @@
 
     {"schema": 1, "number": 0, "command": ["python", "-m", "torch.distributed.run", …],
      "world_size": 2, "nodes": 1, "host": "node-a", "started": 1763719200.1,
-     "ended": 1763719260.9, "exit_code": 0, "outcome": "complete", "commit": "0f2e… (modified)"}
+     "ended": 1763719260.9, "exit_code": 0, "outcome": "complete", "commit": "0f2e… (modified)",
+     "job": "4711"}
 
 `outcome` is "complete", "stopped" (asked to, with a checkpoint saved), "failed", or None while it
-runs and for ever when its launcher was killed.
+runs and for ever when its launcher was killed. `job` is Slurm's id, None without Slurm.
 """
 
 import dataclasses
@@ -39,10 +40,17 @@ class Attempt:
     ended: float | None = None
     exit_code: int | None = None
     outcome: Outcome | None = None
+    job: str | None = None
 
 
 def start_attempt(
-    run: Path, command: list[str], *, world_size: int, nodes: int, code: Path | None = None
+    run: Path,
+    command: list[str],
+    *,
+    world_size: int,
+    nodes: int,
+    code: Path | None = None,
+    job: str | None = None,
 ) -> Attempt:
     """Record a new attempt in the run directory, with the next free number.
 
@@ -52,6 +60,7 @@ def start_attempt(
         world_size: Processes over all nodes.
         nodes: Machines.
         code: A folder of the user's code, whose git commit is recorded.
+        job: The id of the Slurm job.
     """
     attempt = Attempt(
         number=next_attempt(run),
@@ -61,6 +70,7 @@ def start_attempt(
         host=platform.node(),
         started=time.time(),
         commit=code_commit(code or Path.cwd()),
+        job=job,
     )
     _write(run, attempt)
     return attempt

@@ -6,19 +6,23 @@ Read here, and in `sdk.environment`, which also knows PeriFlow's.
 |---|---|---|
 | `CURITORCH_RUN_DIR` | a stage | the run directory, absolute; the mark of all its processes |
 | `CURITORCH_ATTEMPT` | a stage | the number of this attempt |
+| `CURITORCH_NODE` | `node`, under Slurm | a rank that stopped as asked ends with status 0 |
 | `CURITORCH_CHECKPOINT` | a stage, for scripts with the SDK | the checkpoint policy, JSON |
 | `CKPT_DIR` | a stage, for scripts with the SDK | where the script saves, and finds what it saved |
 | `PROCESSED_ITERS` | a stage, for scripts with the SDK | steps done by what lies in `CKPT_DIR` |
+| `SLURMD_NODENAME` | Slurm | this machine's name there |
 | `RANK`, `LOCAL_RANK`, `WORLD_SIZE` | torchrun | this process's place among all |
 """
 
 import os
+import platform
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 RUN_DIR = "CURITORCH_RUN_DIR"
 ATTEMPT = "CURITORCH_ATTEMPT"
+NODE = "CURITORCH_NODE"
 CHECKPOINT = "CURITORCH_CHECKPOINT"
 CKPT_DIR = "CKPT_DIR"
 PROCESSED_ITERS = "PROCESSED_ITERS"
@@ -71,6 +75,11 @@ def ranks(environ: Mapping[str, str] = os.environ) -> Ranks:
         world_size=int(environ.get("WORLD_SIZE", 1)),
         local_world_size=int(environ.get("LOCAL_WORLD_SIZE", 1)),
     )
+
+
+def host(environ: Mapping[str, str] = os.environ) -> str:
+    """Return this machine's name: Slurm's in a job, else its own."""
+    return environ.get("SLURMD_NODENAME") or platform.node()
 
 
 def for_trainers(

@@ -15,10 +15,11 @@ import signal
 import sys
 from pathlib import Path
 
-from .environment import launched, ranks
+from .environment import NODE, launched, ranks
 from .layout import Layout
 from .leash import follow_parent
 from .rank_report import end_report, start_report
+from .stop import EXIT_CODES
 
 STACKS_SIGNAL: int | None = getattr(signal, "SIGRTMAX", None)
 """Makes a rank write the Python stacks of its threads into its log; nobody else uses it."""
@@ -36,6 +37,8 @@ def main(words: list[str]) -> None:
     if launch is None:
         _run(words)
         return
+    if signal.getsignal(signal.SIGTERM) == signal.SIG_IGN:  # handed down by `node`
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
     follow_parent(os.getppid())
     rank = ranks().rank
     layout = Layout(launch.run)
@@ -50,7 +53,8 @@ def main(words: list[str]) -> None:
         _run(words)
     except BaseException as raised:
         error = raised
-        raise
+        if not _stopped_under_slurm(raised):
+            raise
     finally:
         _finish_sdk(error)
         end_report(directory, report, error)
@@ -71,6 +75,15 @@ def _run(words: list[str]) -> None:
         sys.argv = words
         sys.path.insert(0, str(Path(words[0]).resolve().parent))
         runpy.run_path(words[0], run_name="__main__")
+
+
+def _stopped_under_slurm(error: BaseException) -> bool:
+    """Return whether this rank stopped as it was asked to, and an elastic torchrun might not know.
+
+    It would start the ranks again; the rank's report has the true status.
+    """
+    stopped = isinstance(error, SystemExit) and error.code in EXIT_CODES.values()
+    return stopped and NODE in os.environ
 
 
 def _finish_sdk(error: BaseException | None) -> None:

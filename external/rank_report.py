@@ -8,7 +8,6 @@
 which rank failed first on one machine.
 """
 
-import platform
 import re
 import time
 import traceback
@@ -16,6 +15,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from .atomic import write_json
+from .environment import host
 from .schema import UnreadableFile, read_record
 
 SCHEMA = 1
@@ -57,7 +57,7 @@ class RankReport:
 
 def start_report(directory: Path, *, rank: int, pid: int) -> RankReport:
     """Record in the log directory of an attempt that a rank began."""
-    report = RankReport(rank=rank, host=platform.node(), pid=pid, started=time.time())
+    report = RankReport(rank=rank, host=host(), pid=pid, started=time.time())
     _write(directory, report)
     return report
 

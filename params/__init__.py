@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING
 
 from .checkpoint import CheckpointParams
 from .launch import LaunchParams
+from .slurm import SlurmParams
 from .trainer import TrainerParams
 
 if TYPE_CHECKING:
     from .experiment import TrainingParams
 
-__all__ = ["CheckpointParams", "LaunchParams", "TrainerParams", "TrainingParams"]
+__all__ = ["CheckpointParams", "LaunchParams", "SlurmParams", "TrainerParams", "TrainingParams"]
 
 
 def __getattr__(name: str) -> object:

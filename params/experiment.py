@@ -6,7 +6,7 @@
         workers: int = 4
         hash_representations: dict = cf.set_hash_functions(workers=None)
 
-Of the three settings only `trainer` is in the hash. `launch` and `checkpoint` are not: on how
+Of the four settings only `trainer` is in the hash. The others are not: on how
 many processes a model was trained, and how often it was saved on the way, does not make it
 another model, and a change there must not throw away (or train again) one that is finished.
 """
@@ -20,6 +20,7 @@ from .canonical import BOOKKEEPING, canonical
 from .checkpoint import CheckpointParams
 from .curifactory_api import ExperimentParameters
 from .launch import LaunchParams
+from .slurm import SlurmParams
 from .trainer import TrainerParams
 
 Representation: TypeAlias = Callable[[Any, Any], Any] | None
@@ -37,13 +38,15 @@ class TrainingParams(ExperimentParameters):
         trainer: What is trained, on what, for how long; in the hash.
         checkpoint: When to save; not in the hash.
         launch: Where to run; not in the hash.
+        slurm: What a job asks for where `launch.launcher` is "slurm"; not in the hash.
     """
 
     trainer: TrainerParams = field(default_factory=TrainerParams)
     checkpoint: CheckpointParams = field(default_factory=CheckpointParams)
     launch: LaunchParams = field(default_factory=LaunchParams)
+    slurm: SlurmParams = field(default_factory=SlurmParams)
     hash_representations: dict[str, Representation] = field(
-        default_factory=lambda: {"checkpoint": None, "launch": None}, repr=False
+        default_factory=lambda: {"checkpoint": None, "launch": None, "slurm": None}, repr=False
     )
 
     def __setattr__(self, name: str, value: object) -> None:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from .limits import check_flag, check_integer, check_number, check_text, check_word
 
 ACCELERATORS = ("auto", "cpu", "gpu")
-LAUNCHERS = ("local",)
+LAUNCHERS = ("local", "slurm")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,7 +35,10 @@ class LaunchParams:
         metadata={"help": "Lightning's strategy, such as auto, ddp or fsdp."},
     )
     launcher: str = field(
-        default="local", metadata={"help": "What starts the processes: local, this machine."}
+        default="local",
+        metadata={
+            "help": "What starts the processes: local, this machine; slurm, a job, see SlurmParams."
+        },
     )
     max_restarts: int = field(
         default=0,
@@ -74,8 +77,6 @@ class LaunchParams:
         check_integer("nodes", self.nodes, minimum=1)
         check_word("accelerator", self.accelerator, ACCELERATORS)
         check_text("strategy", self.strategy, expected="a string such as 'ddp'")
-        if self.launcher == "slurm":
-            raise ValueError("launcher 'slurm' is not there yet. Write launcher='local'.")
         check_word("launcher", self.launcher, LAUNCHERS)
         check_integer("max_restarts", self.max_restarts, minimum=0)
         check_number("grace_seconds", self.grace_seconds, unit="seconds", zero=True)

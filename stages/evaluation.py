@@ -16,7 +16,7 @@ from ..params.commandline import to_arguments
 from ..params.curifactory_api import JsonReporter, Record, stage, submodule
 from .announcement import announce
 from .failure import log_tail
-from .supervision import python_path
+from .python_path import python_path
 from .training import path_of
 
 

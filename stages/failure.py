@@ -57,13 +57,24 @@ class _Verdict:
     log: Path
 
 
-def diagnose(run: Path, attempt: Attempt, *, exit_code: int) -> TrainerFailed:
-    """Return the error for a failed attempt, from what its ranks and its launcher left."""
+def diagnose(
+    run: Path, attempt: Attempt, *, exit_code: int, killed_as: str | None = None
+) -> TrainerFailed:
+    """Return the error for a failed attempt, from what its ranks and its launcher left.
+
+    Args:
+        run: The run directory.
+        attempt: What failed.
+        exit_code: Of the launcher.
+        killed_as: How somebody else ended all of it, such as "job 4711 ending as OUT_OF_MEMORY".
+    """
     layout = Layout(run)
     reports = read_reports(layout.logs(attempt.number))
     if exit_code < 0:
         launcher_log = layout.launcher_log(attempt.number)
         verdict = _Verdict(None, attempt.host, _death(exit_code), launcher_log)
+    elif killed_as is not None and not any(report.error for report in reports):
+        verdict = _Verdict(None, attempt.host, killed_as, layout.launcher_log(attempt.number))
     else:
         verdict = _first_failure(layout, attempt, reports)
     tail = log_tail(verdict.log)

@@ -2,8 +2,6 @@
 
 import logging
 import os
-import site
-import sys
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -24,6 +22,7 @@ from .interruption import Interruption
 from .live_line import live_line
 from .processes import TrainerProcesses, end_leftovers
 from .progress import Progress
+from .python_path import python_path
 from .report import report_training
 from .saves import Saves
 from .stall import StallWatch
@@ -68,7 +67,7 @@ def complete(
                 complete_run(run.path)
             except FileNotFoundError as error:
                 end_attempt(run.path, attempt, exit_code=0, outcome="failed")
-                raise _no_model(run, attempt, error) from error
+                raise no_model(run, attempt, error) from error
             end_attempt(run.path, attempt, exit_code=0, outcome="complete")
             report_training(record, run)
             return
@@ -145,27 +144,14 @@ def _follow(
     return exit_code, progress
 
 
-def python_path() -> str:
-    """Return where the trainers find what this process finds: its own folders, in its order."""
-    installed = [Path(p).resolve() for p in {sys.prefix, sys.base_prefix, sys.exec_prefix}]
-    library = {Path(p).resolve() for p in site.getsitepackages()}
-    own = []
-    for entry in (Path(p).resolve() for p in sys.path if p):
-        in_library = any(entry.is_relative_to(p) for p in library) or any(
-            entry.is_relative_to(p / "lib") for p in installed
-        )
-        if entry.exists() and not in_library:
-            own.append(str(entry))
-    return os.pathsep.join(dict.fromkeys([str(Path.cwd()), *own]))
-
-
 def _is_usage_error(run: Path, attempt: Attempt) -> bool:
     """Return whether the program refused its options: no restart can mend that."""
     reports = read_reports(Layout(run).logs(attempt.number))
     return any(report.exit_code == USAGE_ERROR for report in reports)
 
 
-def _no_model(run: TrainingRun, attempt: Attempt, error: FileNotFoundError) -> TrainerFailed:
+def no_model(run: TrainingRun, attempt: Attempt, error: FileNotFoundError) -> TrainerFailed:
+    """Return the error for a trainer that ended well and left no model."""
     log = run.layout.rank_log(attempt.number, 0)
     return TrainerFailed(
         f"The trainer exited with code 0, but left no model at '{run.model_path}' ({error}). "

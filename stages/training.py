@@ -10,15 +10,16 @@ from ..cachers import TrainingRunCacher
 from ..external.import_object import check_object
 from ..external.run_lock import RunLock
 from ..external.rundir import TrainingRun
-from ..params import CheckpointParams, LaunchParams, TrainerParams
+from ..params import CheckpointParams, LaunchParams, SlurmParams, TrainerParams
 from ..params.commandline import to_arguments
 from ..params.curifactory_api import Lazy, Record
 from .announcement import announce
-from .command import option_words, program_words, torchrun_command
+from .command import option_words, program_words
 from .interruption import Interruption
+from .launchers import Launcher, LocalLauncher
 from .overwriting import empty, is_to_be_overwritten
-from .saves import Saves
-from .supervision import complete
+from .slurm.launcher import SlurmLauncher
+from .sweep_members import collect
 
 OWN_TRAINER = "curitorch.external.trainer"
 
@@ -32,6 +33,7 @@ def run_training(
     settings: TrainerParams | None = None,
     checkpoint: CheckpointParams | None = None,
     launch: LaunchParams | None = None,
+    slurm: SlurmParams | None = None,
     sdk: bool = False,
     run: TrainingRun | str | os.PathLike[str] | None = None,
 ) -> TrainingRun:
@@ -50,13 +52,16 @@ def run_training(
         settings: What is trained. For our own trainer only; others get `options` alone.
         checkpoint: The checkpoint policy, for programs with the standard options.
         launch: How many processes, where, with how many restarts.
+        slurm: What their job asks for, where `launch.launcher` is "slurm".
         sdk: The program takes no standard options, only `inputs` and `options`: it learns of the
             run from its environment, by `curitorch.external.sdk`.
         run: The run directory; without it, that of the stage's `TrainingRunCacher` output.
 
     Raises:
         TrainerFailed: The program failed more often than `launch.max_restarts` allows.
-        TrainerStopped: Somebody sent the trainer processes SIGTERM; it is not the program's fault.
+        TrainerStopped: Somebody sent the trainer processes SIGTERM, or cancelled their job.
+        JobNotSubmitted: `slurm.submit` is False; the message says where the job's script is.
+        SlurmUnreachable: Slurm did not answer, or refused the job.
         RunLocked: Somebody else trains in this run directory.
         ObjectNotFound: The settings name a model or data that is not there.
         KeyboardInterrupt: Ctrl-C, after the ranks have saved and stopped.
@@ -82,18 +87,22 @@ def run_training(
         *(_device_words(launch) if own else []),
         *option_words(options or {}),
     ]
-    command = torchrun_command(program, launch)
+    training: Launcher = LocalLauncher(handle, program, checkpoint, launch, sdk=sdk)
+    if launch.launcher == "slurm":
+        slurm = slurm or getattr(params, "slurm", None) or SlurmParams()
+        training = SlurmLauncher(handle, program, checkpoint, launch, slurm, sdk=sdk)
     if record.manager.dry or record.manager.dry_cache:
-        announce("Dry, not launched", command)
+        announce("Dry, not launched", training.command)
         return handle
+    collect(training)  # in a sweep: it is launched with the others
     interruption = Interruption()
     with RunLock(handle.path, wait_seconds=launch.lock_wait_seconds, on_wait=logging.info):
         if is_to_be_overwritten(record, handle):
+            training.end_old()
             empty(handle)
         if not handle.is_complete:
             with interruption:
-                saves = Saves(handle, checkpoint, launch) if sdk else None
-                complete(record, handle, command, launch, interruption, saves)
+                training.complete(record, interruption)
     interruption.pass_on()
     return handle
 

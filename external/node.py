@@ -1,0 +1,93 @@
+r"""What `srun` starts on each node of a job: torchrun, and somebody who passes a stop to its ranks.
+
+    srun … python -m curitorch.external.node python -m torch.distributed.run …
+
+A line on standard input, or SIGTERM, asks the ranks of this node to save and stop. Only the ranks:
+torchrun would give them 30 s, and the worker processes of their loaders would die of the signal.
+"""
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+from types import FrameType
+
+import psutil
+
+from .environment import NODE, launched
+from .layout import Layout
+from .rank_report import read_reports
+
+POLL_SECONDS = 0.2
+
+
+class Node:
+    """torchrun on this machine, as a child process.
+
+    Args:
+        command: torchrun's words.
+    """
+
+    def __init__(self, command: list[str]) -> None:
+        self._asked = threading.Event()
+        self._told: set[int] = set()
+        signal.signal(signal.SIGTERM, self._remember)
+        # scancel signals every process there is. torchrun is not to hear it, nor to start those
+        # again that stopped, see `rank`; before torch 2.9 it knows no such choice.
+        heard = {"PET_SIGNALS_TO_HANDLE": "SIGINT,SIGHUP,SIGQUIT"}
+        self._torchrun = subprocess.Popen(
+            command,
+            env={**os.environ, **heard, NODE: "1"},
+            stdin=subprocess.DEVNULL,
+            preexec_fn=_ignore_sigterm,  # inherited; the ranks listen again
+        )
+
+    def run(self) -> int:
+        """Wait for torchrun, passing on what is asked; returns its exit code."""
+        threading.Thread(target=self._listen, daemon=True).start()
+        while True:
+            try:
+                code = self._torchrun.wait(timeout=POLL_SECONDS)
+                return code if code >= 0 else 128 - code
+            except subprocess.TimeoutExpired:
+                if self._asked.is_set():
+                    self._tell()
+
+    def _tell(self) -> None:
+        """Send SIGTERM to each rank here, once."""
+        for pid in ranks_below(self._torchrun.pid) - self._told:
+            self._told.add(pid)
+            try:
+                os.kill(pid, signal.SIGTERM)
+            except ProcessLookupError:  # it ended meanwhile
+                continue
+
+    def _listen(self) -> None:
+        """Wait for a line on standard input; its end means nothing."""
+        if sys.stdin is not None and sys.stdin.readline():
+            self._asked.set()
+
+    def _remember(self, number: int, frame: FrameType | None) -> None:
+        self._asked.set()
+
+
+def ranks_below(pid: int) -> set[int]:
+    """Return the ranks that have begun among the descendants of a process."""
+    launch = launched()
+    if launch is None:
+        return set()
+    reports = read_reports(Layout(launch.run).logs(launch.attempt))
+    running = {report.pid for report in reports if report.ended is None}
+    try:
+        return running & {child.pid for child in psutil.Process(pid).children(recursive=True)}
+    except psutil.Error:  # it ended meanwhile
+        return set()
+
+
+def _ignore_sigterm() -> None:
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+
+
+if __name__ == "__main__":
+    sys.exit(Node(sys.argv[1:]).run())

@@ -1,0 +1,1 @@
+"""Training by Slurm: a job's script, the queue, following and ending jobs."""

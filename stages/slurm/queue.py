@@ -1,0 +1,163 @@
+"""Slurm's own commands, and what they say of jobs: sbatch, squeue, scancel; sacct as a fallback."""
+
+import os
+import re
+import shutil
+import subprocess
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from ...external.job_record import JobRecord
+
+ENDED = frozenset(
+    {
+        *("BOOT_FAIL", "CANCELLED", "COMPLETED", "DEADLINE", "FAILED", "NODE_FAIL"),
+        *("OUT_OF_MEMORY", "PREEMPTED", "REVOKED", "TIMEOUT"),
+    }
+)
+COMES_BACK = frozenset({"NODE_FAIL", "PREEMPTED", "BOOT_FAIL"})
+"""States that a job may pass through on its way back into the queue."""
+
+UNKNOWN = "UNKNOWN"
+TIMEOUT_SECONDS = 60.0
+
+_FORMAT = "%F|%K|%T|%j|%r"
+
+
+class SlurmUnreachable(RuntimeError):
+    """A command of Slurm's is not there, or ended badly; the message has what it said."""
+
+
+@dataclass(frozen=True)
+class QueuedJob:
+    """A job as the queue knows it; `reason` is why it waits."""
+
+    job_id: str
+    index: int | None
+    state: str
+    name: str
+    reason: str = ""
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether it is over, with nothing of it left running."""
+        return self.state in ENDED
+
+
+def submit(script: Path, *, environment: Mapping[str, str], options: Iterable[str] = ()) -> str:
+    """Submit a script and return the job's id.
+
+    Raises:
+        SlurmUnreachable: sbatch refused it.
+    """
+    words = ["sbatch", "--parsable", *options, str(script)]
+    return _run(words, environment=environment).strip().split(";")[0]
+
+
+def look(jobs: Iterable[JobRecord]) -> dict[JobRecord, QueuedJob | None]:
+    """Return what the queue says of each job, by one command; None where it knows none.
+
+    A job that ended a while ago (`MinJobAge`, mostly 5 minutes) is no longer known.
+
+    Raises:
+        SlurmUnreachable: squeue did not answer.
+    """
+    wanted = list(jobs)
+    names = sorted({job.name for job in wanted})
+    words = ["squeue", "--noheader", "--array", "--me", "--states=all", f"--format={_FORMAT}"]
+    found = parse_queue(_run([*words, f"--name={','.join(names)}"]))
+    return {job: _of(job, found) for job in wanted}
+
+
+def parse_queue(text: str) -> list[QueuedJob]:
+    """Read squeue's lines in our format, oldest job first."""
+    jobs = []
+    for line in text.splitlines():
+        parts = line.strip().split("|", 4)
+        if len(parts) != 5:
+            continue
+        job_id, index, state, name, reason = parts
+        number = int(index) if index.isdecimal() else None
+        jobs.append(QueuedJob(job_id, number, state, name, reason))
+    return sorted(jobs, key=lambda job: int(job.job_id) if job.job_id.isdecimal() else 0)
+
+
+def final_state(job: JobRecord) -> str:
+    """Return how a job ended that the queue no longer knows: by sacct, or UNKNOWN without it."""
+    if not job.selector or shutil.which("sacct") is None:
+        return UNKNOWN
+    words = ["sacct", "-n", "-P", "-X", "-j", job.selector, "-o", "State"]
+    try:
+        return parse_accounting(_run(words))
+    except SlurmUnreachable:  # a cluster without accounting
+        return UNKNOWN
+
+
+def parse_accounting(text: str) -> str:
+    """Read the state in sacct's last line: `CANCELLED by 1000` is CANCELLED."""
+    states = re.findall(r"^\s*([A-Z_]+)", text, re.MULTILINE)
+    return states[-1] if states else UNKNOWN
+
+
+def signal_batch(job: JobRecord, name: str) -> None:
+    """Send a signal to the job's script alone; does nothing if the job has ended."""
+    _cancel("--batch", f"--signal={name}", job.selector)
+
+
+def cancel(job: JobRecord) -> None:
+    """Cancel a job, waiting or running: Slurm kills it after its KillWait."""
+    _cancel(job.selector)
+
+
+def is_in_allocation(environ: Mapping[str, str] = os.environ) -> bool:
+    """Return whether this process runs in a job or `salloc`, whose nodes can be used."""
+    return "SLURM_JOB_ID" in environ and "SLURM_JOB_NODELIST" in environ
+
+
+def _cancel(*words: str) -> None:
+    subprocess.run(
+        ["scancel", "--quiet", *words],
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        timeout=TIMEOUT_SECONDS,
+        check=False,
+    )
+
+
+def _of(job: JobRecord, found: Iterable[QueuedJob]) -> QueuedJob | None:
+    """Return the newest entry of a job; before it was submitted, that of its name."""
+    matches = [
+        each
+        for each in found
+        if each.name == job.name
+        and each.index == job.index
+        and (job.job_id is None or each.job_id == job.job_id)
+    ]
+    return matches[-1] if matches else None
+
+
+def _run(words: list[str], *, environment: Mapping[str, str] | None = None) -> str:
+    try:
+        done = subprocess.run(
+            words,
+            env=None if environment is None else dict(environment),
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=TIMEOUT_SECONDS,
+            check=False,
+        )
+    except FileNotFoundError as error:
+        raise SlurmUnreachable(
+            f"There is no {words[0]} here. Run the experiment where Slurm's commands are, a login "
+            "node say, or write launcher='local'."
+        ) from error
+    except subprocess.TimeoutExpired as error:
+        raise SlurmUnreachable(
+            f"{words[0]} did not answer for {TIMEOUT_SECONDS:g} s. Try again."
+        ) from error
+    if done.returncode != 0:
+        said = (done.stderr or done.stdout).strip()
+        raise SlurmUnreachable(f"{words[0]} ended with {done.returncode}: {said}")
+    return done.stdout

@@ -1,0 +1,219 @@
+"""The sbatch file of a training run: `job.sbatch` in its run directory, made to be read.
+
+It is a whole account of the job (srun → torchrun → trainer), and needs no experiment around it:
+`sbatch job.sbatch` trains, saves before the time limit, requeues itself, and completes the run.
+"""
+
+import hashlib
+import shlex
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from ...external.atomic import whole_file
+from ...external.environment import RANK_LIKE, RUN_DIR
+from ...external.slurm_job import SCRIPT
+from ...params import LaunchParams, SlurmParams
+
+RUN_SCRIPT = """
+job=${SLURM_ARRAY_JOB_ID:+${SLURM_ARRAY_JOB_ID}_$SLURM_ARRAY_TASK_ID}
+job=${job:-$SLURM_JOB_ID}
+orders=$(mktemp -u "${TMPDIR:-/tmp}/curitorch-XXXXXX")
+mkfifo -m 600 "$orders" && exec 3<>"$orders" && rm "$orders" || exit 1
+
+asked=  # pause: save, stop and come back; stop: save and stop
+ask() {
+    asked=$1
+    echo stop >&3  # reaches the ranks of every node, see curitorch.external.node
+}
+on_term() {  # the time limit is near, or a preemption; after scancel the job runs no longer
+    state=$(squeue --noheader --job="$job" --format=%T)
+    if [ "$state" = RUNNING ] && [ "$1" != here ]; then ask pause; else ask stop; fi
+}
+trap 'on_term "$1"' TERM
+trap 'ask stop' USR1
+
+books() { "$python" -m curitorch.external.slurm_job "$@"; }
+begun=$(books begin "${1:-sbatch}" "$nodes" "$processes"@saves@) || exit 1
+eval "$begun"
+
+srun --nodes="$nodes" --ntasks="$nodes" --ntasks-per-node=1 @srun@ \\
+    bash -c '
+        head=$(scontrol show hostnames "$SLURM_STEP_NODELIST" | head -n 1)
+        exec "$0" -m curitorch.external.node "$0" -m torch.distributed.run \\
+            --rdzv-endpoint="$head:$1" --rdzv-conf="is_host=$((SLURM_PROCID == 0))@elastic@" \\
+            --local-addr="$SLURMD_NODENAME" "${@:2}"' \\
+    "$python" $((15000 + SLURM_JOB_ID % 15000)) \\
+    --nnodes=@nnodes@ --nproc-per-node="$processes" --max-restarts=@restarts@ \\
+    --rdzv-backend=c10d --rdzv-id="$SLURM_JOB_ID.${SLURM_RESTART_COUNT:-0}.$CURITORCH_ATTEMPT" \\
+    -m -- curitorch.external.rank "${trainer[@]}" \\
+    <&3 >"$run/logs/attempt-$CURITORCH_ATTEMPT/launcher.log" 2>&1 &
+step=$!
+while kill -0 "$step" 2>/dev/null; do wait "$step"; done  # a trapped signal ends a wait
+wait "$step"
+rc=$?
+
+# srun's exit code does not tell a crash from a stop that was asked for; what the ranks wrote does.
+outcome=$(books end "$rc" "$asked") || outcome=failed
+echo "$(date '+%F %T') attempt $CURITORCH_ATTEMPT: $outcome (srun ended with $rc)"
+if [ "$outcome" = complete ]; then exit 0; fi
+if [ "$outcome" = stopped ] && [ "$asked" = pause ] &&
+    [ "${SLURM_RESTART_COUNT:-0}" -lt @requeues@ ]; then
+    scontrol requeue "$job" && sleep 300  # Slurm ends the script, and begins it again
+fi
+if [ "$outcome" != failed ]; then exit 143; fi
+if [ "$rc" -eq 0 ]; then exit 1; fi
+exit "$rc"
+"""
+
+
+def job_name(run: Path) -> str:
+    """Return the name of the job of a run directory, by which it is found again in the queue."""
+    digest = hashlib.sha256(str(run.resolve()).encode()).hexdigest()[:10]
+    name = "".join(c if (c.isalnum() and c.isascii()) or c in "-_." else "-" for c in run.name)
+    return f"{name[:60]}-{digest}"
+
+
+def render_job(
+    run: Path,
+    program: Sequence[str],
+    launch: LaunchParams,
+    slurm: SlurmParams,
+    *,
+    environment: Mapping[str, str],
+    folder: Path,
+    saves: Path | None = None,
+) -> str:
+    """Return the text of the job's script.
+
+    Args:
+        run: The run directory.
+        program: The trainer's words, `-m module` or a script, with its options.
+        launch: How many processes, where.
+        slurm: What the job asks for.
+        environment: Variables to set in it.
+        folder: Where the trainers run.
+        saves: Where a script with the SDK saves, or None for other trainers.
+
+    Raises:
+        ValueError: A path cannot stand in an sbatch file, or the settings do not fit each other.
+    """
+    check(launch, slurm)
+    run = run.resolve()
+    path = run / SCRIPT
+    variables = {**environment, RUN_DIR: str(run)}
+    lines = [
+        "#!/bin/bash",
+        *header(launch, slurm, name=job_name(run), folder=run / "slurm"),
+        f"#SBATCH --chdir={_quoted(folder)}",
+        "",
+        f"# curitorch trains in {shlex.quote(str(run))}.",
+        f"#   by hand:               sbatch {shlex.quote(str(path))}",
+        "#   let it save and stop:  scancel --batch --signal=USR1 JOB",
+        "#   stop it:               scancel JOB",
+        "",
+        *(f"module load {shlex.quote(module)}" for module in slurm.modules),
+        *slurm.setup,
+        "unset " + " ".join(RANK_LIKE),
+        *(f"export {name}={shlex.quote(value)}" for name, value in variables.items()),
+        '[ -z "$SLURM_CPUS_PER_TASK" ] || export SRUN_CPUS_PER_TASK="$SLURM_CPUS_PER_TASK"',
+        "",
+        f"run={shlex.quote(str(run))}",
+        f"python={shlex.quote(sys.executable)}",
+        "nodes=" + _nodes(launch, slurm),
+        f"processes={launch.processes_per_node}  # on each node",
+        "trainer=(",
+        *(f"    {shlex.quote(word)}" for word in program),
+        ")",
+    ]
+    elastic = slurm.min_nodes is not None
+    step = ["--kill-on-bad-exit=0", *(["--no-kill", "--wait=0"] if elastic else ["--wait=60"])]
+    parts = {
+        "saves": "" if saves is None else " " + shlex.quote(str(saves)),
+        "srun": shlex.join([*step, *slurm.srun]) + " ${1:+--overlap}",
+        "nnodes": f'"{slurm.min_nodes}:$nodes"' if elastic else '"$nodes"',
+        "elastic": ",last_call_timeout=10" if elastic else "",
+        "restarts": str(launch.max_restarts if elastic else 0),
+        "requeues": str(slurm.max_requeues),
+    }
+    body = RUN_SCRIPT
+    for name, text in parts.items():
+        body = body.replace(f"@{name}@", text)
+    return "\n".join(lines) + "\n" + body
+
+
+def write_script(run: Path, text: str) -> Path:
+    """Write the script of a run into its directory, for its owner alone, and return its path."""
+    path = run.resolve() / SCRIPT
+    (path.parent / "slurm").mkdir(parents=True, exist_ok=True)  # sbatch makes no folder for a log
+    with whole_file(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+    path.chmod(0o700)  # its variables may be secret
+    return path
+
+
+def header(launch: LaunchParams, slurm: SlurmParams, *, name: str, folder: Path) -> list[str]:
+    """Return the #SBATCH lines of a job that writes its own log into `folder`."""
+    output = Path(str(folder).replace("%", "%%")) / "job-%j.log"
+    nodes = str(launch.nodes)
+    if slurm.min_nodes is not None:
+        nodes = f"{slurm.min_nodes}-{launch.nodes}"
+    options = {
+        "job-name": name,
+        "partition": slurm.partition,
+        "account": slurm.account,
+        "time": slurm.time_limit,
+        "nodes": nodes,
+        "ntasks-per-node": 1,
+        "cpus-per-task": slurm.cpus_per_node,
+        "gpus-per-node": slurm.gpus_per_node,
+        "mem": slurm.memory,
+        "constraint": slurm.constraint,
+        "output": _quoted(output),
+        "open-mode": "append",
+        "signal": f"B:TERM@{slurm.warning_seconds}",
+    }
+    return [
+        *(f"#SBATCH --{option}={value}" for option, value in options.items() if value is not None),
+        "#SBATCH --requeue",
+        *(["#SBATCH --no-kill"] if slurm.min_nodes is not None else []),
+        *(f"#SBATCH {option}" for option in slurm.sbatch),
+    ]
+
+
+def check(launch: LaunchParams, slurm: SlurmParams) -> None:
+    """Refuse settings that do not fit each other.
+
+    Raises:
+        ValueError: They do not; the message says what to write.
+    """
+    if slurm.min_nodes is None:
+        return
+    if slurm.min_nodes > launch.nodes:
+        raise ValueError(
+            f"min_nodes is {slurm.min_nodes}, more than launch.nodes, {launch.nodes}. "
+            "Write a smaller one."
+        )
+    if launch.max_restarts == 0:
+        raise ValueError(
+            "min_nodes lets the ranks start again when a node dies, but launch.max_restarts is 0. "
+            "Write max_restarts=3, say."
+        )
+
+
+def _nodes(launch: LaunchParams, slurm: SlurmParams) -> str:
+    if slurm.min_nodes is None:
+        return str(launch.nodes)
+    return f"$((SLURM_JOB_NUM_NODES < {launch.nodes} ? SLURM_JOB_NUM_NODES : {launch.nodes}))"
+
+
+def _quoted(path: Path) -> str:
+    r"""Return a path as a word of an #SBATCH line, which knows quotes and \ but no newline.
+
+    Raises:
+        ValueError: It has a newline.
+    """
+    text = str(path)
+    if "\n" in text or "\r" in text:
+        raise ValueError(f"The path {text!r} has a newline: sbatch cannot. Use another directory.")
+    return shlex.quote(text)

@@ -1,0 +1,189 @@
+"""A real Slurm of two nodes on this machine, in one folder, for tests and benchmarks.
+
+    python tests/stages/slurm/cluster.py up FOLDER      prints: export SLURM_CONF=FOLDER/slurm.conf
+    python tests/stages/slurm/cluster.py down FOLDER
+
+It needs root and the packages that `make slurm` installs. All daemons listen on 127.0.0.1 alone,
+with ports and a munge key of their own, so that several clusters can stand side by side; the names
+of the nodes, n1 and n2, are known inside jobs only.
+"""
+
+import os
+import platform
+import random
+import secrets
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+PROGRAMS = ("slurmctld", "slurmd", "munged", "unshare")
+CPUS = 8  # each node claims so many: jobs of the tests mostly wait
+NODES = ("n1", "n2")
+
+CONF = """\
+ClusterName=curitorch{number}
+SlurmctldHost={host}(127.0.0.1)
+SlurmctldPort={ports[0]}
+SlurmUser=root
+SlurmdUser=root
+CommunicationParameters=NoInAddrAny,NoCtldInAddrAny
+AuthType=auth/munge
+CredType=cred/munge
+AuthInfo=socket={folder}/munge.socket,cred_expire=5
+StateSaveLocation={folder}/state
+SlurmdSpoolDir={folder}/spool-%n
+SlurmctldPidFile={folder}/slurmctld.pid
+SlurmdPidFile={folder}/slurmd-%n.pid
+SlurmctldLogFile={folder}/slurmctld.log
+SlurmdLogFile={folder}/slurmd-%n.log
+SlurmdDebug=verbose
+ProctrackType=proctrack/linuxproc
+TaskPlugin=task/none
+MpiDefault=none
+MailProg=/bin/true
+SlurmdParameters=config_overrides
+SchedulerParameters=sched_interval=2,bf_interval=2,batch_sched_delay=0,sched_min_interval=100000
+SelectType=select/cons_tres
+SelectTypeParameters=CR_Core
+ReturnToService=2
+SlurmdTimeout=30
+KillWait=10
+InactiveLimit=0
+MinJobAge=300
+PreemptType=preempt/partition_prio
+PreemptMode=REQUEUE
+FirstJobId={first}
+AccountingStorageType=accounting_storage/none
+JobCompType=jobcomp/none
+{nodes}
+PartitionName=main Nodes=n1,n2 Default=YES MaxTime=INFINITE PriorityTier=1 GraceTime=20 State=UP
+PartitionName=high Nodes=n1,n2 MaxTime=INFINITE PriorityTier=10 PreemptMode=OFF State=UP
+"""
+
+
+def missing() -> str | None:
+    """Return why no cluster can be started here, or None."""
+    if sys.platform != "linux" or os.geteuid() != 0:
+        return "needs root and Linux, to start a Slurm of its own"
+    absent = [name for name in PROGRAMS if shutil.which(name, path=_path()) is None]
+    if absent:
+        return f"Slurm is not installed ({absent[0]} is not here): make slurm"
+    return None
+
+
+def up(folder: Path) -> dict[str, str]:
+    """Start the daemons; returns the variables with which commands find this cluster."""
+    folder.mkdir(parents=True, exist_ok=True)
+    folder.chmod(0o755)
+    ports = _free_ports(1 + len(NODES))
+    host = platform.node().split(".")[0]
+    nodes = [
+        f"NodeName={name} NodeHostname={host} NodeAddr=127.0.0.1 Port={port} CPUs={CPUS} "
+        "RealMemory=8000 State=UNKNOWN"
+        for name, port in zip(NODES, ports[1:], strict=True)
+    ]
+    first = random.randint(1000, 50000)  # rendezvous ports come from it
+    text = CONF.format(
+        folder=folder, host=host, ports=ports, nodes="\n".join(nodes), first=first, number=first
+    )
+    (folder / "slurm.conf").write_text(text)
+    (folder / "hosts").write_text(
+        Path("/etc/hosts").read_text() + "".join(f"127.0.0.1 {name}\n" for name in NODES)
+    )
+    (folder / "state").mkdir()
+    key = folder / "munge.key"
+    key.write_bytes(secrets.token_bytes(128))
+    key.chmod(0o600)
+    environment = {**os.environ, "SLURM_CONF": str(folder / "slurm.conf"), "PATH": _path()}
+    _start("munged", f"--key-file={key}", f"--socket={folder}/munge.socket", folder=folder)
+    _wait(lambda: (folder / "munge.socket").exists(), "munged")
+    _run(["slurmctld"], environment)
+    bind = f'mount --bind "{folder}/hosts" /etc/hosts && exec "$@"'
+    for name in NODES:
+        _run(
+            [
+                *("unshare", "-m", "--propagation", "private", "sh", "-c", bind, "sh"),
+                "slurmd",
+                "-N",
+                name,
+            ],
+            environment,
+        )
+    _wait(lambda: _idle(environment) == len(NODES), "two idle nodes")
+    return {"SLURM_CONF": str(folder / "slurm.conf")}
+
+
+def down(folder: Path) -> None:
+    """End the daemons, and what jobs left."""
+    environment = {**os.environ, "SLURM_CONF": str(folder / "slurm.conf"), "PATH": _path()}
+    subprocess.run(
+        ["scancel", "--full", "--signal=KILL", "--user=root"], env=environment, check=False
+    )
+    subprocess.run(["scancel", "--user=root"], env=environment, check=False)
+    time.sleep(0.5)
+    for name in (*(f"slurmd-{node}" for node in NODES), "slurmctld", "munged"):
+        _end(folder / f"{name}.pid")
+
+
+def _start(program: str, *words: str, folder: Path) -> None:
+    files = {name: f"--{name}-file={folder}/{program}.{name}" for name in ("pid", "log", "seed")}
+    _run([program, "--force", *words, *files.values()], {**os.environ, "PATH": _path()})
+
+
+def _run(words: list[str], environment: dict[str, str]) -> None:
+    done = subprocess.run(words, env=environment, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise RuntimeError(f"{words[0]} ended with {done.returncode}: {done.stderr or done.stdout}")
+
+
+def _idle(environment: dict[str, str]) -> int:
+    words = ["sinfo", "-h", "-N", "-p", "main", "-o", "%t"]
+    done = subprocess.run(words, env=environment, capture_output=True, text=True, check=False)
+    return done.stdout.split().count("idle")
+
+
+def _wait(until, what: str, seconds: float = 30.0) -> None:
+    deadline = time.monotonic() + seconds
+    while not until():
+        if time.monotonic() > deadline:
+            raise RuntimeError(f"No {what} within {seconds:g} s.")
+        time.sleep(0.1)
+
+
+def _end(pid_file: Path) -> None:
+    try:
+        pid = int(pid_file.read_text())
+        os.kill(pid, signal.SIGTERM)
+        for _ in range(50):
+            os.kill(pid, 0)
+            time.sleep(0.1)
+        os.kill(pid, signal.SIGKILL)
+    except (OSError, ValueError):  # it has ended
+        return
+
+
+def _free_ports(count: int) -> list[int]:
+    sockets = [socket.socket() for _ in range(count)]
+    try:
+        for each in sockets:
+            each.bind(("127.0.0.1", 0))
+        return [each.getsockname()[1] for each in sockets]
+    finally:
+        for each in sockets:
+            each.close()
+
+
+def _path() -> str:
+    return os.pathsep.join([os.environ.get("PATH", ""), "/usr/sbin", "/sbin"])
+
+
+if __name__ == "__main__":
+    action, place = sys.argv[1], Path(sys.argv[2]).resolve()
+    if action == "up":
+        print(*(f"export {name}={value}" for name, value in up(place).items()), sep="\n")
+    else:
+        down(place)
