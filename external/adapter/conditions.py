@@ -1,0 +1,111 @@
+"""What the lean loop refuses for how a project is to be trained, not for a name alone."""
+
+from collections.abc import Iterator
+from typing import Any, Literal
+
+from lightning.pytorch import LightningDataModule, LightningModule
+from lightning.pytorch.utilities.model_helpers import is_overridden
+from torch.nn.modules.batchnorm import _NormBase
+
+from .finding import Finding
+from .overrides import Override, overridden, place_of_class
+
+TRANSFERS = ("on_before_batch_transfer", "transfer_batch_to_device", "on_after_batch_transfer")
+
+
+def condition_findings(
+    module: LightningModule,
+    datamodule: LightningDataModule | None,
+    *,
+    exact: Literal["rank", "world"],
+    accumulate: int,
+    clips: bool,
+) -> Iterator[Finding]:
+    """Yield what is refused or left out of this module, trained in this way."""
+    overrides = {each.name: each for each in overridden(module, LightningModule)}
+    yield from _missing(module)
+    if not module.automatic_optimization:
+        yield from _manual(module, accumulate=accumulate, clips=clips)
+    if exact == "world":
+        yield from _not_for_any_world(module, overrides)
+    if datamodule is not None:
+        for each in TRANSFERS:
+            if each in overrides and is_overridden(each, datamodule):
+                yield _of(
+                    overrides[each],
+                    "warned",
+                    f"{type(datamodule).__qualname__} has one as well, which wins: remove one",
+                )
+    yield from _modules_within(module)
+
+
+def _missing(module: LightningModule) -> Iterator[Finding]:
+    for name in ("training_step", "configure_optimizers"):
+        if not is_overridden(name, module):
+            yield _of_class(module, name, "it is not defined: no training without it")
+
+
+def _manual(module: LightningModule, *, accumulate: int, clips: bool) -> Iterator[Finding]:
+    """Yield what a module that steps its optimizers itself has to do itself as well."""
+    if accumulate != 1:
+        yield _of_class(
+            module,
+            "automatic_optimization",
+            f"it is False, so nothing but training_step can accumulate {accumulate} batches: "
+            "leave accumulate 1, or use automatic optimisation",
+        )
+    if clips:
+        yield _of_class(
+            module,
+            "automatic_optimization",
+            "it is False, so nothing but training_step can clip gradients: call "
+            "self.clip_gradients there, and leave the gradient clip unset",
+        )
+
+
+def _not_for_any_world(
+    module: LightningModule, overrides: dict[str, Override]
+) -> Iterator[Finding]:
+    """Yield what makes the weights depend on the number of processes."""
+    if not module.automatic_optimization:
+        yield _of_class(
+            module,
+            "automatic_optimization",
+            "it is False, and with exact='world' the loop has to add up the gradients itself: "
+            "use exact='rank', or automatic optimisation",
+        )
+    if "optimizer_step" in overrides:
+        yield _of(
+            overrides["optimizer_step"],
+            "refused",
+            "with exact='world' the loop takes the step, once for all grains: use exact='rank'",
+        )
+    for name, each in module.named_modules():
+        if isinstance(each, _NormBase) and each.track_running_stats:
+            yield _of_class(
+                module,
+                name,
+                f"{type(each).__name__} keeps running statistics, which depend on how a batch is "
+                "divided: use GroupNorm, track_running_stats=False, or exact='rank'",
+            )
+
+
+def _modules_within(module: LightningModule) -> Iterator[Finding]:
+    """Yield the hooks of LightningModules inside, which nobody calls, as under a Trainer."""
+    for name, each in module.named_modules():
+        if each is module or not isinstance(each, LightningModule):
+            continue
+        hooks = [o for o in overridden(each, LightningModule) if o.name.startswith("on_")]
+        if hooks:
+            names = ", ".join(hook.name for hook in hooks)
+            text = f"within {type(module).__qualname__} ({name}) nobody calls {names}"
+            yield _of(hooks[0], "warned", f"{text}: call them from the outer module's hooks")
+
+
+def _of(override: Override, verdict: Literal["warned", "refused"], text: str) -> Finding:
+    return Finding(verdict, f"{override.defined_by}.{override.name}", override.place, text)
+
+
+def _of_class(module: Any, name: str, text: str) -> Finding:
+    cls = type(module)
+    return Finding("refused", f"{cls.__qualname__}.{name}", place_of_class(cls), text)
