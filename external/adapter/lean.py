@@ -1,0 +1,472 @@
+"""Trains a LightningModule on a lean, exact loop: what Lightning's Trainer does, hook by hook.
+
+    trainer = LeanTrainer(max_epochs=3, store="runs/a/checkpoints")
+    trainer.fit(model, datamodule, ckpt_path="last")   # goes on, if there is anything
+
+Names are those of Lightning's Trainer where it has them; docs/adapter.md says what is supported.
+"""
+
+import math
+import tempfile
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from lightning.fabric import Fabric
+from lightning.pytorch import LightningDataModule, LightningModule
+from lightning.pytorch.callbacks import EarlyStopping
+from lightning.pytorch.core.optimizer import LightningOptimizer
+from lightning.pytorch.loggers.utilities import _log_hyperparams
+from lightning.pytorch.trainer.states import TrainerFn
+from lightning.pytorch.utilities.model_helpers import is_overridden
+
+from ...params.checkpoint import CheckpointParams
+from ..checkpoint import FILE
+from ..curifactory_logger import CurifactoryLogger
+from ..environment import ranks
+from ..exact_resume import ExactResume
+from ..gradient_order import keep_layout
+from ..journal import Journal
+from ..layout import Layout
+from ..refused import Refused
+from ..stop import StopRequest
+from ..stores.local import LocalStore
+from ..stores.store import Lease, Store
+from . import checkpointing
+from .fit import Fit
+from .fit_data import FitData
+from .hook_calls import HookCalls
+from .lean_strategy import LeanStrategy
+from .logged import Logged
+from .loop import Loop
+from .optimizers import configured
+from .precision import LeanPrecision
+from .processes import processes
+from .progress import Progress
+from .refusals import check
+from .saving import Saving
+from .schedulers import Schedulers
+from .settings import checked
+from .stand_in import StandIn
+from .transfer import transfer_to
+from .world_data import WorldData
+
+
+class LeanTrainer:
+    """See the module.
+
+    Args:
+        max_epochs: Epochs to train, -1 for no limit.
+        max_steps: Optimizer steps to train, -1 for no limit.
+        min_epochs: Before which early stopping has no say.
+        min_steps: Before which early stopping has no say.
+        accelerator: "auto", "cpu", "gpu" …, as Fabric takes it.
+        devices: Processes on this machine, as Fabric takes it; None: as torchrun started them.
+        num_nodes: Machines; None: as torchrun started them.
+        strategy: As Fabric takes it.
+        precision: As Fabric takes it.
+        accumulate_grad_batches: Batches whose gradients are added before an optimizer step.
+        gradient_clip_val: The greatest norm (or value) of gradients; None: not clipped.
+        gradient_clip_algorithm: "norm" or "value".
+        limit_train_batches: Batches per epoch at most; a float is a share.
+        limit_val_batches: Batches per validation loader at most; a float is a share.
+        val_check_interval: Batches, or a share of an epoch, between validations.
+        check_val_every_n_epoch: Epochs between validations; None: `val_check_interval` counts on.
+        num_sanity_val_steps: Validation batches before training; -1: all.
+        log_every_n_steps: Between two values that go to the loggers.
+        logger: Lightning loggers besides the journal; True is none.
+        default_root_dir: The run directory, for the journal, and for checkpoints unless `store`
+            is given; None: nothing is written but what `store` and `journal` say.
+        seed: Of the order of samples and of all randomness.
+        batch_size: Samples per optimizer step over all processes and accumulated batches; None
+            takes each loader's own as the batch over all processes.
+        exact: "rank": a resume on as many processes is exact; "world": see `world`.
+        grain: Samples per grain of `exact="world"`.
+        store: Where checkpoints go, or the directory of a local store.
+        checkpoint: When they are saved and which stay.
+        journal: Where rank 0 writes steps, metrics and checkpoints.
+        stop: The stop request; its handlers are installed while a fit runs.
+        lease: The right to write to the store.
+        arguments: The model's constructor arguments, for the record that reloads it.
+        monitor: The logged value that early stopping looks at; None: it does not stop early.
+        patience: Checks without an improvement before it stops.
+        mode: "min" or "max" is an improvement.
+        min_delta: What counts as one.
+        trusted: Whether a checkpoint that needs unpickling of code may be opened.
+        plugins: Of Fabric.
+    """
+
+    def __init__(
+        self,
+        *,
+        max_epochs: int | None = None,
+        max_steps: int = -1,
+        min_epochs: int | None = None,
+        min_steps: int | None = None,
+        accelerator: Any = "auto",
+        devices: Any = None,
+        num_nodes: int | None = None,
+        strategy: Any = "auto",
+        precision: Any = None,
+        accumulate_grad_batches: int = 1,
+        gradient_clip_val: float | None = None,
+        gradient_clip_algorithm: str | None = None,
+        limit_train_batches: float | None = None,
+        limit_val_batches: float | None = None,
+        val_check_interval: float | None = None,
+        check_val_every_n_epoch: int | None = 1,
+        num_sanity_val_steps: int | None = 2,
+        log_every_n_steps: int | None = 50,
+        logger: Any = None,
+        default_root_dir: str | Path | None = None,
+        seed: int = 0,
+        batch_size: int | None = None,
+        exact: Literal["rank", "world"] = "rank",
+        grain: int | None = None,
+        store: Store | str | Path | None = None,
+        checkpoint: CheckpointParams | None = None,
+        journal: Journal | None = None,
+        stop: StopRequest | None = None,
+        lease: Lease | None = None,
+        arguments: dict[str, Any] | None = None,
+        monitor: str | None = None,
+        patience: int = 3,
+        mode: str = "min",
+        min_delta: float = 0.0,
+        trusted: bool = False,
+        plugins: Any = None,
+    ) -> None:
+        self.settings = checked(
+            {
+                "max_epochs": max_epochs,
+                "max_steps": max_steps,
+                "min_epochs": min_epochs,
+                "min_steps": min_steps,
+                "accumulate_grad_batches": accumulate_grad_batches,
+                "gradient_clip_val": gradient_clip_val,
+                "gradient_clip_algorithm": gradient_clip_algorithm,
+                "limit_train_batches": limit_train_batches,
+                "limit_val_batches": limit_val_batches,
+                "val_check_interval": val_check_interval,
+                "check_val_every_n_epoch": check_val_every_n_epoch,
+                "num_sanity_val_steps": num_sanity_val_steps or 0,
+                "log_every_n_steps": 50 if log_every_n_steps is None else log_every_n_steps,
+                "reload_dataloaders_every_n_epochs": 0,
+                "default_root_dir": str(default_root_dir or "."),
+            }
+        )
+        here = ranks()
+        self._fabric_options = {
+            "accelerator": accelerator,
+            "devices": here.local_world_size if devices is None else devices,
+            "num_nodes": here.nodes if num_nodes is None else num_nodes,
+            "strategy": strategy,
+            "precision": precision,
+            "plugins": plugins,
+        }
+        self.run_dir = None if default_root_dir is None else Path(default_root_dir)
+        if store is None and self.run_dir is not None:
+            store = Layout(self.run_dir).checkpoints
+        self.store = store if isinstance(store, Store) or store is None else LocalStore(store)
+        self.loggers = _listed(logger)
+        self.seed, self.batch_size, self.exact, self.grain = seed, batch_size, exact, grain
+        self.checkpoint = checkpoint or CheckpointParams()
+        self.journal, self.stop, self.lease = journal, stop or StopRequest(), lease
+        self.arguments, self.trusted = arguments, trusted
+        self.stopping: dict[str, Any] = {
+            "monitor": monitor,
+            "patience": patience,
+            "mode": mode,
+            "min_delta": min_delta,
+        }
+        self.last_fit: Fit | None = None
+
+    def fit(
+        self,
+        model: LightningModule,
+        train_dataloaders: Any = None,
+        val_dataloaders: Any = None,
+        datamodule: LightningDataModule | None = None,
+        ckpt_path: str | Path | None = None,
+    ) -> None:
+        """Train to the end, from a checkpoint if there is one.
+
+        Args:
+            model: What is trained.
+            train_dataloaders: A loader, a collection of them, or a data module.
+            val_dataloaders: One or several.
+            datamodule: Instead of loaders; without either, the model has its own.
+            ckpt_path: A checkpoint of ours or Lightning's; "last" is the newest whole one of the
+                store, if it has any.
+
+        Raises:
+            UnsupportedProject: The project overrides what cannot be honoured.
+            Refused: What was asked for cannot be done; the message says what to do.
+            TrainingStopped: It was asked to stop; a fit with `ckpt_path="last"` goes on.
+        """
+        if isinstance(train_dataloaders, LightningDataModule):
+            train_dataloaders, datamodule = None, train_dataloaders
+        if datamodule is not None and not (train_dataloaders is val_dataloaders is None):
+            raise Refused("fit() got loaders and a data module. Give one of the two.")
+        check(
+            model,
+            datamodule,
+            exact=self.exact,
+            accumulate=self.settings["accumulate_grad_batches"],
+            clips=bool(self.settings["gradient_clip_val"]),
+            world_size=ranks().world_size,
+        )
+        torch.set_grad_enabled(True)
+        made = {"train": train_dataloaders, "val": val_dataloaders}
+        fit = self._put_together(model, made, datamodule)
+        self.last_fit = fit
+        saving: Saving | None = None
+        self.stop.listen()
+        try:
+            checkpoint = self._set_up(fit, ckpt_path)
+            saving = self._saving(fit)
+            self._train(fit, saving, checkpoint)
+            saving.close()
+        except BaseException as error:
+            self._end_after(error, fit, saving)
+            raise
+        finally:
+            fit.logged.detach()
+            fit.data.close()
+        self._tear_down(fit)
+
+    def _put_together(
+        self,
+        model: LightningModule,
+        given: dict[str, Any],
+        datamodule: LightningDataModule | None,
+    ) -> Fit:
+        """Start the processes, and make what belongs to this fit."""
+        is_world = self.exact == "world"
+        fabric = Fabric(**processes(self._fabric_options, is_world=is_world))
+        progress = Progress()
+        trainer = StandIn(self.settings, progress, model, datamodule)
+        fabric.launch()
+        precision = LeanPrecision(fabric.strategy.precision)
+        strategy = LeanStrategy(fabric, model, precision)
+        trainer.connect(strategy)
+        keep_layout(fabric.strategy, fabric.world_size)
+        progress.share = fabric.world_size if is_world else 1
+        reporter = self._reporter()
+        others = [each for each in self.loggers if each is not reporter]
+        trainer.loggers = others if reporter is None else [reporter, *others]
+        logged = Logged(
+            log_every_n_steps=self.settings["log_every_n_steps"],
+            reduce=strategy.reduce if strategy.world_size > 1 else None,
+            has_logger=bool(trainer.loggers),
+        )
+        trainer.logged = logged
+        model.trainer = trainer  # type: ignore[assignment]
+        logged.attach(model)
+        logged.begin_fit()
+        owner: Any = model
+        if datamodule is not None:
+            owner = datamodule
+            datamodule.trainer = trainer  # type: ignore[assignment]
+        exact = ExactResume()
+        exact.seed = self.seed
+        every = self.settings["accumulate_grad_batches"]
+        kind = partial(WorldData, grain=self.grain) if is_world else FitData
+        data = kind(
+            _source(given["train"], owner, "train_dataloader"),
+            _defined(given["val"], owner, "val_dataloader"),
+            trainer=trainer,
+            exact=exact,
+            batch_size=None if self.batch_size is None else self.batch_size // every,
+            seed=self.seed,
+        )
+        trainer.estimate = lambda: _estimated_steps(trainer, data)
+        calls = HookCalls(model, logged)
+        return Fit(
+            module=model,
+            datamodule=datamodule,
+            trainer=trainer,
+            progress=progress,
+            logged=logged,
+            calls=calls,
+            strategy=strategy,
+            precision=precision,
+            data=data,
+            transfer=lambda batch, index: batch,
+            reporter=reporter,
+            exact=exact,
+            seed=self.seed,
+            is_for_any_world=is_world,
+        )
+
+    def _reporter(self) -> CurifactoryLogger | None:
+        """Return the logger whose log is the journal; None if there is no run directory."""
+        run = self.run_dir
+        if run is None and self.journal is not None:
+            run = self.journal.path.parent
+        if run is None:
+            own = (each for each in self.loggers if isinstance(each, CurifactoryLogger))
+            return next(own, None)
+        return CurifactoryLogger.of(run, self.journal, self.loggers)
+
+    def _set_up(self, fit: Fit, ckpt_path: str | Path | None) -> dict[str, Any] | None:
+        """Call the hooks that set up, restore the model, and make its optimizers."""
+        module, datamodule, strategy = fit.module, fit.datamodule, fit.strategy
+        for each in (datamodule, module):
+            if each is not None and is_overridden("prepare_data", each):
+                is_per_node = each.prepare_data_per_node
+                if (strategy.local_rank if is_per_node else strategy.global_rank) == 0:
+                    each.prepare_data()
+        strategy.barrier("prepare_data")
+        if datamodule is not None:
+            datamodule.setup(stage=TrainerFn.FITTING)
+        fit.calls.call("setup", lambda: module.setup(stage=TrainerFn.FITTING))
+        if is_overridden("configure_model", module):
+            with strategy.fabric.init_module():
+                fit.calls.call("configure_model", module.configure_model)
+        strategy.inner.precision.convert_module(module)
+        checkpoint = None
+        with tempfile.TemporaryDirectory(prefix="curitorch-resume-") as folder:
+            path = self._resume_path(ckpt_path, Path(folder))
+            if path is not None:
+                checkpoint = checkpointing.read(path, trusted=self.trusted)
+        if checkpoint is not None:
+            fit.is_resumed = True
+            checkpointing.restore_model(fit, checkpoint)
+        strategy.inner.module_to_device(module)
+        strategy.wrap()
+        self._set_up_optimizers(fit)
+        fit.calls = HookCalls(module, fit.logged)
+        fit.transfer = transfer_to(
+            strategy.root_device,
+            module=module,
+            datamodule=datamodule,
+            precision=fit.precision,
+            calls=fit.calls,
+        )
+        if self.stopping["monitor"] is not None:
+            fit.stopping = EarlyStopping(**self.stopping)
+            fit.trainer.callbacks.append(fit.stopping)
+            fit.trainer.early_stopping_callback = fit.stopping
+            fit.stopping.setup(fit.trainer, module, stage="fit")
+        return checkpoint
+
+    def _resume_path(self, ckpt_path: str | Path | None, folder: Path) -> Path | None:
+        if ckpt_path != "last":
+            return None if ckpt_path is None else Path(ckpt_path)
+        if self.store is None:
+            raise Refused(
+                "ckpt_path='last' needs a store to look in. Give LeanTrainer(store=…), or a path."
+            )
+        found = self.store.fetch_newest_valid(FILE, folder)
+        return None if found is None else found[1]
+
+    def _set_up_optimizers(self, fit: Fit) -> None:
+        optimizers, configs = fit.calls.call("configure_optimizers", lambda: configured(fit.module))
+        trainer = fit.trainer
+        trainer.optimizers = [
+            each.optimizer if isinstance(each, LightningOptimizer) else each for each in optimizers
+        ]
+        trainer.lr_scheduler_configs = configs
+        fit.strategy._lightning_optimizers = [
+            LightningOptimizer._to_lightning_optimizer(each, fit.strategy)  # type: ignore[arg-type]
+            for each in optimizers
+        ]
+        if configs and fit.module.automatic_optimization:
+            step = fit.calls.named("lr_scheduler_step", fit.module.lr_scheduler_step)
+            fit.schedulers = Schedulers(
+                configs, step=step, metrics=lambda: fit.logged.callback_metrics
+            )
+
+    def _saving(self, fit: Fit) -> Saving:
+        return Saving(
+            fit,
+            self.store,
+            self.checkpoint,
+            journal=self.journal,
+            stop=self.stop,
+            lease=self.lease,
+            arguments=self.arguments,
+        )
+
+    def _train(self, fit: Fit, saving: Saving, checkpoint: dict[str, Any] | None) -> None:
+        """Restore the rest, and run the loop."""
+        fit.calls.on_fit_start()
+        _log_hyperparams(fit.trainer)  # type: ignore[arg-type]
+        if checkpoint is not None:
+            checkpointing.restore_training(fit, checkpoint)
+        checkpoint = None  # its memory
+        fit.strategy.barrier("run")
+        fit.module.zero_grad()
+        Loop(fit, saving).run()
+
+    def _tear_down(self, fit: Fit) -> None:
+        module, datamodule = fit.module, fit.datamodule
+        module.cpu()
+        fit.calls.on_fit_end()
+        if datamodule is not None:
+            datamodule.teardown(stage=TrainerFn.FITTING)
+        fit.calls.call("teardown", lambda: module.teardown(stage=TrainerFn.FITTING))
+        for logger in fit.trainer.loggers:
+            logger.finalize("success")
+
+    def _end_after(self, error: BaseException, fit: Fit, saving: Saving | None) -> None:
+        """Save what can be saved, and let the data module know."""
+        for logger in fit.trainer.loggers:
+            logger.finalize("failed")
+        if fit.datamodule is not None and hasattr(fit.datamodule, "on_exception"):
+            fit.datamodule.on_exception(error)
+        if saving is not None:
+            saving.rescue(error)
+            saving.close_after(error)
+
+    @property
+    def callback_metrics(self) -> dict[str, Any]:
+        """What was logged last, by name, in the last fit."""
+        return {} if self.last_fit is None else self.last_fit.logged.callback_metrics
+
+    @property
+    def global_step(self) -> int:
+        """Optimizer steps done by the last fit."""
+        return 0 if self.last_fit is None else self.last_fit.progress.steps
+
+    @property
+    def current_epoch(self) -> int:
+        """Whole epochs done by the last fit."""
+        return 0 if self.last_fit is None else self.last_fit.progress.epochs_completed
+
+
+def _source(given: Any, owner: Any, name: str) -> Callable[[], Any]:
+    found = _defined(given, owner, name)
+    if found is None:
+        raise Refused(
+            f"There is no training data: {type(owner).__qualname__} has no train_dataloader. Give "
+            "fit() loaders or a data module, or define the hook."
+        )
+    return found
+
+
+def _defined(given: Any, owner: Any, name: str) -> Callable[[], Any] | None:
+    if given is not None:
+        return lambda: given
+    return getattr(owner, name) if is_overridden(name, owner) else None
+
+
+def _estimated_steps(trainer: Any, data: FitData) -> float:
+    """Return how many optimizer steps the whole training has (Lightning's rule)."""
+    if trainer.max_epochs == -1:
+        return math.inf if trainer.max_steps == -1 else int(trainer.max_steps)
+    data.set_up_train()
+    batches = trainer.num_training_batches
+    if math.isinf(batches):
+        return int(trainer.max_steps)
+    steps = math.ceil(batches / trainer.accumulate_grad_batches) * max(trainer.max_epochs, 1)
+    return int(steps if trainer.max_steps == -1 else min(steps, trainer.max_steps))
+
+
+def _listed(value: Any) -> list[Any]:
+    if value is None or value is True or value is False:
+        return []
+    return list(value) if isinstance(value, list | tuple) else [value]
