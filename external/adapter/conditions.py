@@ -8,7 +8,7 @@ from lightning.pytorch.utilities.model_helpers import is_overridden
 from torch.nn.modules.batchnorm import _NormBase
 
 from .finding import Finding
-from .overrides import Override, overridden, place_of_class
+from .overrides import Override, name_of, overridden, place_of_class
 
 TRANSFERS = ("on_before_batch_transfer", "transfer_batch_to_device", "on_after_batch_transfer")
 
@@ -34,7 +34,7 @@ def condition_findings(
                 yield _of(
                     overrides[each],
                     "warned",
-                    f"{type(datamodule).__qualname__} has one as well, which wins: remove one",
+                    f"{name_of(type(datamodule))} has one as well, which wins: remove one",
                 )
     yield from _modules_within(module)
 
@@ -98,7 +98,7 @@ def _modules_within(module: LightningModule) -> Iterator[Finding]:
         hooks = [o for o in overridden(each, LightningModule) if o.name.startswith("on_")]
         if hooks:
             names = ", ".join(hook.name for hook in hooks)
-            text = f"within {type(module).__qualname__} ({name}) nobody calls {names}"
+            text = f"within {name_of(type(module))} ({name}) nobody calls {names}"
             yield _of(hooks[0], "warned", f"{text}: call them from the outer module's hooks")
 
 
@@ -108,4 +108,4 @@ def _of(override: Override, verdict: Literal["warned", "refused"], text: str) ->
 
 def _of_class(module: Any, name: str, text: str) -> Finding:
     cls = type(module)
-    return Finding("refused", f"{cls.__qualname__}.{name}", place_of_class(cls), text)
+    return Finding("refused", f"{name_of(cls)}.{name}", place_of_class(cls), text)

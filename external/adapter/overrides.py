@@ -75,9 +75,14 @@ def place_of_class(cls: type) -> str:
         return cls.__module__
 
 
+def name_of(cls: type) -> str:
+    """Return a class's name, without the function that it was made in."""
+    return cls.__qualname__.rpartition("<locals>.")[2]
+
+
 def override(name: str, cls: type, value: Any) -> Override:
     """Return `cls`'s attribute as what it overrides."""
-    return Override(name, cls.__qualname__, cls.__module__, value, _place(value, cls))
+    return Override(name, name_of(cls), cls.__module__, value, _place(value, cls))
 
 
 def _counts(name: str, base: type) -> bool:

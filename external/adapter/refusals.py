@@ -20,7 +20,7 @@ from .callbacks import callback_findings
 from .conditions import condition_findings
 from .finding import Finding
 from .hooks import REMOVED_FOR_DATA, SUPPORT, support
-from .overrides import overridden, override
+from .overrides import name_of, overridden, override
 from .signatures import mistake
 
 _BASES = {"module": LightningModule, "datamodule": LightningDataModule}
@@ -66,7 +66,7 @@ def check(
         *condition_findings(module, datamodule, exact=exact, accumulate=accumulate, clips=clips),
         *callback_findings(module),
     ]
-    _say(findings, type(module).__qualname__)
+    _say(findings, name_of(type(module)))
 
 
 def check_class(cls: type, owner: Literal["module", "datamodule"]) -> None:
@@ -76,7 +76,7 @@ def check_class(cls: type, owner: Literal["module", "datamodule"]) -> None:
         UnsupportedProject: As by `check`.
     """
     refused = [each for each in _of_names(cls, owner) if each.verdict == "refused"]
-    _say(refused, cls.__qualname__)
+    _say(refused, name_of(cls))
 
 
 def _of_names(subject: Any, owner: Literal["module", "datamodule"]) -> Iterator[Finding]:
@@ -117,7 +117,7 @@ def _near_misses(subject: Any, owner: Literal["module", "datamodule"]) -> Iterat
             text = _why_not_called(name, hooks)
             if text is not None:
                 place = override(name, each, vars(each)[name]).place
-                yield Finding("warned", f"{each.__qualname__}.{name}", place, text)
+                yield Finding("warned", f"{name_of(each)}.{name}", place, text)
 
 
 def _why_not_called(name: str, hooks: Sequence[str]) -> str | None:
