@@ -49,7 +49,9 @@ class Loop:
             return
         batches.begin(fit.progress.place()[1])
         if self._validates_in(fit.progress.epochs_completed):
+            trainer.validating = True
             self.validation.set_up()
+            trainer.training = True
         self.saving.begin()
         if fit.reporter is not None:
             fit.reporter.on_train_start(trainer, fit.module)  # type: ignore[arg-type]
@@ -196,12 +198,14 @@ class Loop:
     def validate(self, *, accumulates: bool) -> None:
         """Run a validation of the training, with gradients cleared unless they are gathered."""
         fit = self.fit
+        fit.trainer.validating = True
         if not accumulates:
             if fit.calls.has("on_validation_model_zero_grad"):
                 fit.calls.on_validation_model_zero_grad()
             else:
                 fit.module.zero_grad()
         self.validation.run()
+        fit.trainer.training = True
 
     def is_epoch_over(self) -> bool:
         """Return whether the epoch under way has no further batch."""

@@ -45,7 +45,13 @@ class Validation:
     @torch.no_grad()
     def run(self, *, sanity: bool = False) -> None:
         """Run one validation; the sanity check is a short one that leaves nothing behind."""
-        loaders = self.set_up()
+        trainer = self._fit.trainer
+        stage = trainer.state.stage
+        trainer.state.stage = RunningStage.SANITY_CHECKING if sanity else RunningStage.VALIDATING
+        self._run(self.set_up(), sanity=sanity)
+        trainer.state.stage = stage
+
+    def _run(self, loaders: list[Batches], *, sanity: bool) -> None:
         fit, trainer = self._fit, self._fit.trainer
         limits = [
             min(trainer.num_sanity_val_steps, each.length) if sanity else each.length
@@ -60,8 +66,6 @@ class Validation:
             _set_sampler_epoch(each.loader, fit.progress.epochs_processed)
         loaders[0].begin(0)  # workers begin to load; the others follow when it is their turn
         modes = {name: each.training for name, each in module.named_modules()}
-        stage = trainer.state.stage
-        trainer.state.stage = RunningStage.SANITY_CHECKING if sanity else RunningStage.VALIDATING
         logged.begin_validation(sanity=sanity)
         if calls.has("on_validation_model_eval"):
             calls.on_validation_model_eval()
@@ -92,7 +96,6 @@ class Validation:
         else:
             for name, each in module.named_modules():
                 each.training = modes.get(name, each.training)
-        trainer.state.stage = stage
 
     @torch.no_grad()
     def end_only(self) -> None:
