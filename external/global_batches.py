@@ -27,17 +27,29 @@ def global_batches(
         place: More arguments of `GlobalBatchSampler`.
     """
     batches = cast(BatchSampler, loader.batch_sampler)
-    sampler = batches.sampler
+    return GlobalBatchSampler(
+        batch_size=batch_size or batches.batch_size,
+        world_size=1 if trainer is None else trainer.world_size,
+        drop_last=batches.drop_last,
+        **drawing(loader, shuffled=shuffled),
+        **place,
+    )
+
+
+def drawing(loader: DataLoader[Any], *, shuffled: bool) -> dict[str, Any]:
+    """Return how `loader` draws its samples, as arguments of `GlobalBatchSampler`.
+
+    Args:
+        loader: A plain one, see `why_not_plain`.
+        shuffled: Otherwise a loader that shuffles does not.
+    """
+    sampler = cast(BatchSampler, loader.batch_sampler).sampler
     samples = len(cast(Sized, sampler))
     is_whole = samples == len(cast(Sized, loader.dataset))
     shuffles = type(sampler) is RandomSampler and not sampler.replacement and is_whole
     is_plain = shuffles or type(sampler) is SequentialSampler
-    return GlobalBatchSampler(
-        samples,
-        batch_size=batch_size or batches.batch_size,
-        world_size=1 if trainer is None else trainer.world_size,
-        shuffle=shuffles and shuffled,
-        drop_last=batches.drop_last,
-        sampler=None if is_plain else sampler,
-        **place,
-    )
+    return {
+        "samples": samples,
+        "shuffle": shuffles and shuffled,
+        "sampler": None if is_plain else sampler,
+    }

@@ -9,6 +9,7 @@ nothing.
 
 import warnings
 
+from lightning.fabric import strategies
 from lightning.pytorch import Trainer
 from lightning.pytorch.strategies import DDPStrategy
 from lightning.pytorch.utilities import rank_zero_warn
@@ -16,8 +17,12 @@ from lightning.pytorch.utilities import rank_zero_warn
 
 def keep_buckets(trainer: Trainer) -> None:
     """Let three or more processes keep the first layout; before the strategy is set up."""
-    strategy = trainer.strategy
-    if not isinstance(strategy, DDPStrategy) or trainer.world_size < 3:
+    keep_layout(trainer.strategy, trainer.world_size)
+
+
+def keep_layout(strategy: object, world_size: int) -> None:
+    """As `keep_buckets`, for a strategy of Lightning's Trainer or of Fabric."""
+    if not isinstance(strategy, DDPStrategy | strategies.DDPStrategy) or world_size < 3:
         return
     chosen = strategy._ddp_kwargs
     if chosen.get("find_unused_parameters") is False or chosen.get("static_graph"):

@@ -39,11 +39,19 @@ class GradientTree:
     def __init__(
         self, parameters: Iterable[torch.nn.Parameter], *, rank: int = 0, world_size: int = 1
     ) -> None:
-        self._parameters = [each for each in parameters if each.requires_grad]
+        self._all = [*parameters]
         self._rank = rank
         self._world_size = world_size
         self._counter: list[tuple[int, Leaf]] = []
         """Complete subtrees that wait for their right neighbour: (height, sum), highest first."""
+        self.begin()
+
+    def begin(self) -> None:
+        """Begin a global batch with no gradients, for the parameters that are trained now."""
+        self._counter.clear()
+        self._parameters = [each for each in self._all if each.requires_grad]
+        for parameter in self._all:
+            parameter.grad = None
 
     def take(self) -> None:
         """Take the gradients of a grain off the parameters, and add what is complete.
@@ -78,15 +86,11 @@ class GradientTree:
         if len(self._counter) != 1:
             raise ValueError(f"{taken} grains were taken; a tree has 1, 2, 4, 8 … of them.")
         ((_, total),) = self._counter
-        self._counter = []
+        self._counter.clear()
         if self._world_size > 1:
             total = _over_processes(total, self._parameters, self._rank, self._world_size)
         for parameter, grad in zip(self._parameters, total, strict=True):
             parameter.grad = None if grad is None else _laid_out(grad, parameter)
-
-    def forget(self) -> None:
-        """Drop what was taken, after an error for example."""
-        self._counter = []
 
 
 def all_reduce(values: Tensor, *, rank: int, world_size: int) -> None:

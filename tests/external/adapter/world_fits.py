@@ -1,0 +1,189 @@
+"""Lean fits of many kinds, in any number of processes: world_fits.py PLAN.json
+
+The plan is a list of fits, {"case": …, "steps": …, "from": …, "to": …, "exact": …}: train the case
+until so many optimizer steps (None: to the end), from a checkpoint of the store `from` if it has
+one, saving into the store `to`. Rank 0 writes what became of each to `to`/outcome.pt.
+"""
+
+import json
+import os
+import random
+import subprocess
+import sys
+import warnings
+from pathlib import Path
+
+import numpy as np
+import torch
+from lightning.pytorch import LightningModule
+from torch.utils.data import DataLoader, TensorDataset
+
+from curitorch.external.adapter import LeanTrainer
+from curitorch.external.stores import LocalStore
+from curitorch.params import CheckpointParams
+
+SAMPLES, BATCH = 46, 8  # the last global batch has 6
+
+
+class Net(LightningModule):
+    """Every feature that a case may switch on."""
+
+    def __init__(self, *, norm="none", clip=False, scheduler="step", noise=False, skips=False):
+        super().__init__()
+        norms = {"none": torch.nn.Identity, "layer": lambda: torch.nn.LayerNorm(16)}
+        self.layers = torch.nn.Sequential(
+            torch.nn.Linear(3, 16), norms[norm](), torch.nn.Tanh(), torch.nn.Dropout(0.3),
+            torch.nn.Linear(16, 1),
+        )  # fmt: skip
+        self.rare = torch.nn.Linear(3, 1)
+        self.scheduler, self.noise, self.skips = scheduler, noise, skips
+
+    def training_step(self, batch, batch_idx):
+        x, y = batch
+        if self.noise:
+            x = x + torch.randn_like(x) + random.random() + np.random.rand()
+        out = self.layers(x)
+        if self.skips and float(x[0, 0]) > 0.5:
+            out = out + self.rare(x)  # some grains have no gradient for it
+        loss = torch.nn.functional.mse_loss(out, y)
+        self.log("loss", loss, on_step=True, on_epoch=True)
+        return loss
+
+    def on_train_batch_end(self, outputs, batch, batch_idx):
+        if self.noise:
+            with torch.no_grad():
+                self.layers[0].bias.add_(torch.randn(16), alpha=1e-3)
+
+    def validation_step(self, batch, batch_idx):
+        x, y = batch
+        self.log("val_loss", torch.nn.functional.mse_loss(self.layers(x), y), sync_dist=True)
+
+    def configure_optimizers(self):
+        optimizer = torch.optim.AdamW(self.parameters(), lr=0.05)
+        lr = torch.optim.lr_scheduler
+        made = {
+            "step": lambda: {"scheduler": lr.StepLR(optimizer, 2, 0.9), "interval": "step"},
+            "every other": lambda: {
+                "scheduler": lr.StepLR(optimizer, 1, 0.9), "interval": "step", "frequency": 2,
+            },
+            "plateau": lambda: {
+                "scheduler": lr.ReduceLROnPlateau(optimizer, patience=0, threshold=0.5),
+                "monitor": "val_loss",
+            },
+        }  # fmt: skip
+        return {"optimizer": optimizer, "lr_scheduler": made[self.scheduler]()}
+
+
+class Augmented(TensorDataset):
+    def __getitem__(self, index):
+        x, y = super().__getitem__(index)
+        return x + torch.randn(3) + np.random.rand() + random.random(), y
+
+
+def data(samples=SAMPLES, *, augmented=False, **options):
+    generator = torch.Generator().manual_seed(7)
+    tensors = [torch.randn(samples, n, generator=generator) for n in (3, 1)]
+    kind = Augmented if augmented else TensorDataset
+    return DataLoader(kind(*tensors), **{"batch_size": BATCH, "shuffle": True, **options})
+
+
+CASES = {
+    "plain": {},
+    "in order, a full last batch": {"data": {"shuffle": False, "samples": 40}},
+    "without the last batch": {"data": {"drop_last": True}},
+    "noise and augmentation": {"net": {"noise": True}, "data": {"augmented": True}},
+    "workers": {"data": {"augmented": True, "num_workers": 1}},
+    "persistent workers": {
+        "data": {"augmented": True, "num_workers": 2, "persistent_workers": True}
+    },
+    "clipping": {"trainer": {"gradient_clip_val": 0.05}},
+    "bf16": {"net": {"norm": "layer"}, "trainer": {"precision": "bf16-mixed"}},
+    "double precision": {"trainer": {"precision": "64-true"}},
+    "a parameter that not every grain uses": {"net": {"skips": True}},
+    "every other step": {"net": {"scheduler": "every other"}},
+    "plateau": {"net": {"scheduler": "plateau"}},
+    "validation by steps": {"trainer": {"val_check_interval": 2}, "net": {"noise": True}},
+    "limits": {"trainer": {"limit_train_batches": 4, "limit_val_batches": 2}},
+    "a share of an epoch": {"trainer": {"limit_train_batches": 0.7, "val_check_interval": 0.5}},
+    "small grains": {"trainer": {"grain": 1}, "data": {"samples": 40}},
+    "a batch size of the trainer's": {"trainer": {"batch_size": 12, "grain": 3}},
+}
+
+
+def fit(case, *, steps=None, source=None, target=None, exact="world", **options):
+    """Train `case`; returns weights, optimizer and scheduler states, and counters."""
+    warnings.filterwarnings("ignore")
+    torch.manual_seed(1)
+    net = Net(**case.get("net", {}))
+    # By number of steps or by the end of the second epoch; the limit is not part of the run.
+    limit = {"max_epochs": 2} if steps is None else {"max_epochs": 2, "max_steps": steps}
+    trainer = LeanTrainer(
+        **limit, accelerator="cpu", seed=3, exact=exact, store=target, num_sanity_val_steps=0,
+        checkpoint=CheckpointParams(every_n_epochs=None, keep=0),
+        **{**case.get("trainer", {}), **options},
+    )  # fmt: skip
+    newest = None if source is None else LocalStore(source).newest_valid()
+    path = None
+    if newest is not None:
+        path = LocalStore(source).fetch(newest, "model.ckpt", Path(source))
+    loaders = data(**case.get("data", {})), data(20, shuffle=False)
+    trainer.fit(net, *loaders, ckpt_path=path)
+    made = trainer.last_fit.trainer
+    return {
+        "step": trainer.global_step,
+        "epoch": trainer.current_epoch,
+        "weights": {name: value.clone() for name, value in net.state_dict().items()},
+        "optimizers": [each.state_dict() for each in made.optimizers],
+        "schedulers": [each.scheduler.state_dict() for each in made.lr_scheduler_configs],
+        "val_loss": trainer.callback_metrics.get("val_loss"),
+    }
+
+
+def same(one, other):
+    """Compare bitwise whatever is nested in lists and dictionaries."""
+    if isinstance(one, torch.Tensor):
+        return one.dtype == other.dtype and one.numpy().tobytes() == other.numpy().tobytes()
+    if isinstance(one, dict):
+        return one.keys() == other.keys() and all(same(one[k], other[k]) for k in one)
+    if isinstance(one, list | tuple):
+        return len(one) == len(other) and all(map(same, one, other))
+    return one == other
+
+
+def run(plan, folder):
+    """Do the fits of a plan in this process, one of those that torchrun started."""
+    torch.set_num_threads(1)
+    for each in plan:
+        source, target = (each.get(name) and folder / each[name] for name in ("from", "to"))
+        case = CASES[each["case"]]
+        found = fit(
+            case, steps=each.get("steps"), source=source, target=target, **each.get("options", {})
+        )
+        if int(os.environ.get("RANK", 0)) == 0:
+            torch.save(found, target / "outcome.pt")
+
+
+def launch(plan, folder, processes):
+    """Do the fits of a plan in so many processes."""
+    path = folder / f"plan-{len([*folder.glob('plan-*')])}.json"
+    path.write_text(json.dumps(plan))
+    done = subprocess.run(
+        [
+            *(sys.executable, "-W", "ignore", "-m", "torch.distributed.run", "--standalone"),
+            *(f"--nproc-per-node={processes}", "--", __file__, str(path)),
+        ],
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        timeout=280,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-5000:]
+
+
+def outcome(folder):
+    return torch.load(folder / "outcome.pt", weights_only=False)
+
+
+if __name__ == "__main__":
+    run(json.loads(Path(sys.argv[1]).read_text()), Path(sys.argv[1]).parent)
