@@ -10,6 +10,8 @@
   logs/attempt-0/rank-0.log      each rank's whole output; launcher.log is torchrun's own
   logs/attempt-0/rank-0.json     how that rank ended, see `rank_report`
   attempts/0.json                see `attempt`
+  job.sbatch                     the script of its Slurm job, see `stages.slurm.script`
+  slurm/job.json                 which job that is, see `job_record`; job-4711.log is the script's own
   lock                           held while somebody trains here, see `run_lock`
 """
 
@@ -49,6 +51,11 @@ class Layout:
     def attempts(self) -> Path:
         """The directory of the attempts' records."""
         return self.run / "attempts"
+
+    @property
+    def sbatch(self) -> Path:
+        """The script of the run's Slurm job."""
+        return self.run / "job.sbatch"
 
     @property
     def lock(self) -> Path:

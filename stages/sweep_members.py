@@ -4,9 +4,11 @@ import contextlib
 from collections.abc import Iterator
 from contextvars import ContextVar
 
+from ..external.rundir import TrainingRun
 from .launchers import Launcher
 
 _MEMBERS: ContextVar[list[Launcher] | None] = ContextVar("curitorch_sweep", default=None)
+_TRAINED: set[TrainingRun] = set()
 
 
 class Collected(BaseException):
@@ -22,6 +24,19 @@ def collecting() -> Iterator[list[Launcher]]:
         yield members
     finally:
         _MEMBERS.reset(token)
+
+
+def note_trained(run: TrainingRun) -> None:
+    """Remember that a sweep of this process trained a run: its stage is to report it."""
+    _TRAINED.add(run)
+
+
+def was_trained(run: TrainingRun) -> bool:
+    """Return whether a sweep of this process trained a run, once."""
+    if run not in _TRAINED:
+        return False
+    _TRAINED.remove(run)
+    return True
 
 
 def collect(training: Launcher) -> None:

@@ -3,7 +3,6 @@
 import logging
 import os
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 from ..cachers import TrainingRunCacher
@@ -11,17 +10,17 @@ from ..external.import_object import check_object
 from ..external.run_lock import RunLock
 from ..external.rundir import TrainingRun
 from ..params import CheckpointParams, LaunchParams, SlurmParams, TrainerParams
-from ..params.commandline import to_arguments
-from ..params.curifactory_api import Lazy, Record
+from ..params.curifactory_api import Record
 from .announcement import announce
-from .command import option_words, program_words
+from .command import OWN_TRAINER, path_of, trainer_words
 from .interruption import Interruption
 from .launchers import Launcher, LocalLauncher
 from .overwriting import empty, is_to_be_overwritten
+from .report import report_training
 from .slurm.launcher import SlurmLauncher
-from .sweep_members import collect
+from .sweep_members import collect, was_trained
 
-OWN_TRAINER = "curitorch.external.trainer"
+__all__ = ["OWN_TRAINER", "path_of", "run_training"]
 
 
 def run_training(
@@ -77,16 +76,16 @@ def run_training(
         check_object(settings.model, option="model")
         if settings.data:
             check_object(settings.data, option="data")
-    standard = not sdk
-    program = [
-        *program_words(trainer),
-        *([f"--run_dir={handle.path.resolve()}"] if standard else []),
-        *(to_arguments(settings) if settings is not None else []),
-        *(option_words({name: path_of(value) for name, value in (inputs or {}).items()})),
-        *(to_arguments(checkpoint) if standard else []),
-        *(_device_words(launch) if own else []),
-        *option_words(options or {}),
-    ]
+    program = trainer_words(
+        trainer,
+        run=handle.path,
+        inputs=inputs,
+        options=options,
+        settings=settings,
+        checkpoint=checkpoint,
+        launch=launch,
+        sdk=sdk,
+    )
     training: Launcher = LocalLauncher(handle, program, checkpoint, launch, sdk=sdk)
     if launch.launcher == "slurm":
         slurm = slurm or getattr(params, "slurm", None) or SlurmParams()
@@ -103,28 +102,10 @@ def run_training(
         if not handle.is_complete:
             with interruption:
                 training.complete(record, interruption)
+        elif was_trained(handle):
+            report_training(record, handle)
     interruption.pass_on()
     return handle
-
-
-def path_of(artifact: object) -> str:
-    """Return the path of an input artifact as a trainer is told it, absolute.
-
-    Raises:
-        TypeError: It is neither a handle of ours, a path, nor a Lazy with a cacher.
-    """
-    if isinstance(artifact, Lazy):
-        if artifact.cacher is None:
-            raise TypeError(f"Lazy input {artifact.name!r} has no cacher. Give its stage one.")
-        artifact = artifact.cacher.get_path()
-    if isinstance(artifact, TrainingRun):
-        artifact = artifact.path
-    if isinstance(artifact, str | os.PathLike):
-        return str(Path(artifact).resolve())
-    raise TypeError(
-        f"A {type(artifact).__name__} was given as the input of a trainer, expected a path. "
-        "Cache it in a stage before, e.g. with DatasetCacher, or mark it Lazy(…, resolve=False)."
-    )
 
 
 def _output_of(record: Record) -> str:
@@ -136,8 +117,3 @@ def _output_of(record: Record) -> str:
             "Add one, or say where to train: run_training(…, run=path)."
         )
     return str(cachers[0].get_path())
-
-
-def _device_words(launch: LaunchParams) -> list[str]:
-    kept = {"accelerator": launch.accelerator, "strategy": launch.strategy}
-    return option_words({name: value for name, value in kept.items() if value != "auto"})

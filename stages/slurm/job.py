@@ -5,7 +5,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -135,15 +135,26 @@ def find_job(run: Path) -> SubmittedJob | None:
     Raises:
         SlurmUnreachable: squeue did not answer.
     """
-    recorded, by_name = read_job(run), JobRecord(job_name(run))
-    wanted = [by_name] if recorded is None else [recorded, by_name]
-    for job, found in queue.look(wanted).items():
-        if found is not None and not found.has_ended:
-            record = JobRecord(job.name, found.job_id, found.index)
-            if record != recorded:
-                write_job(run, record)
-            return SubmittedJob(record)
-    return None
+    return find_jobs([run])[run]
+
+
+def find_jobs(runs: Sequence[Path]) -> dict[Path, SubmittedJob | None]:
+    """Return the job of each run directory, as `find_job` does, by one look at the queue."""
+    recorded = {run: read_job(run) for run in runs}
+    by_name = {run: JobRecord(job_name(run)) for run in runs}
+    known = [job for job in recorded.values() if job is not None]
+    queued = queue.look([*known, *by_name.values()])
+    found: dict[Path, SubmittedJob | None] = dict.fromkeys(runs)
+    for run in runs:
+        for job in (recorded[run], by_name[run]):
+            entry = None if job is None else queued[job]
+            if job is not None and entry is not None and not entry.has_ended:
+                record = JobRecord(job.name, entry.job_id, entry.index)
+                if record != recorded[run]:
+                    write_job(run, record)
+                found[run] = SubmittedJob(record)
+                break
+    return found
 
 
 def submit_job(run: Path) -> SubmittedJob:

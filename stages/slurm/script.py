@@ -104,8 +104,7 @@ def render_job(
     variables = {**environment, RUN_DIR: str(run)}
     lines = [
         "#!/bin/bash",
-        *header(launch, slurm, name=job_name(run), folder=run / "slurm"),
-        f"#SBATCH --chdir={_quoted(folder)}",
+        *header(launch, slurm, name=job_name(run), log=run / "slurm" / "job-%j.log", folder=folder),
         "",
         f"# curitorch trains in {shlex.quote(str(run))}.",
         f"#   by hand:               sbatch {shlex.quote(str(path))}",
@@ -152,9 +151,22 @@ def write_script(run: Path, text: str) -> Path:
     return path
 
 
-def header(launch: LaunchParams, slurm: SlurmParams, *, name: str, folder: Path) -> list[str]:
-    """Return the #SBATCH lines of a job that writes its own log into `folder`."""
-    output = Path(str(folder).replace("%", "%%")) / "job-%j.log"
+def header(
+    launch: LaunchParams, slurm: SlurmParams, *, name: str, log: Path, folder: Path
+) -> list[str]:
+    """Return the #SBATCH lines.
+
+    Args:
+        launch: How many nodes.
+        slurm: What the job asks for.
+        name: The job's.
+        log: Where its own output goes; sbatch's %-words count in the file's name alone.
+        folder: Where it runs.
+
+    Raises:
+        ValueError: A path cannot stand in such a line.
+    """
+    output = Path(str(log.parent).replace("%", "%%")) / log.name
     nodes = str(launch.nodes)
     if slurm.min_nodes is not None:
         nodes = f"{slurm.min_nodes}-{launch.nodes}"
@@ -170,6 +182,7 @@ def header(launch: LaunchParams, slurm: SlurmParams, *, name: str, folder: Path)
         "mem": slurm.memory,
         "constraint": slurm.constraint,
         "output": _quoted(output),
+        "chdir": _quoted(folder),
         "open-mode": "append",
         "signal": f"B:TERM@{slurm.warning_seconds}",
     }

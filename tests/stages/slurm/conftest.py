@@ -1,0 +1,119 @@
+"""A Slurm of two nodes for a whole session, and projects that train on it."""
+
+import importlib.util
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import pytest
+
+from curitorch.external.journal import read_journal
+
+_SPEC = importlib.util.spec_from_file_location(
+    "slurm_cluster", Path(__file__).with_name("cluster.py")
+)
+cluster = importlib.util.module_from_spec(_SPEC)
+_SPEC.loader.exec_module(cluster)
+
+_TOY = importlib.util.spec_from_file_location(
+    "slurm_toy", Path(__file__).parents[1] / "conftest.py"
+)
+toy = sys.modules["slurm_toy"] = importlib.util.module_from_spec(_TOY)
+_TOY.loader.exec_module(toy)
+
+
+@pytest.fixture(scope="session")
+def slurm_conf():
+    """Return the path of the configuration of a cluster that runs until the session ends."""
+    reason = cluster.missing()
+    if reason is not None:
+        pytest.skip(reason)
+    with tempfile.TemporaryDirectory(prefix="slurm-", dir="/tmp") as name:  # sockets: short paths
+        folder = Path(name)
+        try:
+            variables = cluster.up(folder)
+            yield variables["SLURM_CONF"]
+        finally:
+            cluster.down(folder)
+
+
+@pytest.fixture
+def slurm(slurm_conf, monkeypatch):
+    """Point this test's processes to the cluster; afterwards no job of it is left."""
+    monkeypatch.setenv("SLURM_CONF", slurm_conf)
+    monkeypatch.setenv("GLOO_SOCKET_IFNAME", "lo")
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    for name in [name for name in os.environ if name.startswith("SLURM_J")]:
+        monkeypatch.delenv(name)
+    yield Slurm()
+    subprocess.run(["scancel", "--user=root"], check=False)
+    Slurm().wait_until(lambda: Slurm().queue() == {}, 60)
+
+
+class Slurm:
+    """The cluster, as its own commands tell."""
+
+    def queue(self, *options: str) -> dict[str, str]:
+        """Return the states of jobs that have not ended, or of those that options name."""
+        words = ["squeue", "-h", "--array", *options, "--format=%i %T"]
+        done = subprocess.run(words, capture_output=True, text=True, check=True)
+        return dict(line.split() for line in done.stdout.splitlines())
+
+    def restarts(self, job: str) -> int:
+        done = subprocess.run(
+            ["scontrol", "-o", "show", "job", job], capture_output=True, text=True, check=True
+        )
+        return int(done.stdout.split("Restarts=")[1].split()[0])
+
+    def wait_until(self, is_so, seconds: float = 60):
+        deadline = time.monotonic() + seconds
+        while not (found := is_so()):
+            assert time.monotonic() < deadline, f"not within {seconds} s; queue: {self.queue()}"
+            time.sleep(0.2)
+        return found
+
+    def wait_for_step(self, project, step: int, *, attempt: int = 0, seconds: float = 90) -> Path:
+        """Wait until a journal of the project has a step of an attempt; returns its run."""
+
+        def found():
+            for path in project.runs():
+                current = -1
+                for event in read_journal(path / "journal.jsonl"):
+                    if event["event"] == "attempt":
+                        current = event["attempt"]
+                    if event["event"] == "step" and current >= attempt and event["step"] >= step:
+                        return path
+            return None
+
+        return self.wait_until(found, seconds)
+
+
+@pytest.fixture
+def slurm_project(project, slurm):
+    """Two nodes with one process each; a tenth of a second per step in the first two attempts."""
+    project.change("toy/model.py", '== "0")', 'in ("0", "1"))')
+    project.write(
+        {
+            "params/one.py": """
+                from curitorch.params import (
+                    CheckpointParams, LaunchParams, SlurmParams, TrainerParams, TrainingParams
+                )
+
+                def get_params():
+                    return [TrainingParams(
+                        name="one",
+                        trainer=TrainerParams(
+                            model="toy.model:Net", data="toy.data:loaders", epochs=40, batch_size=8,
+                            model_args={"sleep": 0.1},
+                            trainer_args={"enable_model_summary": False, "log_every_n_steps": 1},
+                        ),
+                        launch=LaunchParams(accelerator="cpu", launcher="slurm", nodes=2),
+                        slurm=SlurmParams(poll_seconds=1, warning_seconds=5),
+                    )]
+            """
+        }
+    )
+    return project

@@ -1,0 +1,198 @@
+"""Jobs on a real Slurm of two nodes: trained, stopped, preempted, killed, found again."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+
+import pytest
+
+from curitorch.external.attempt import read_attempts
+from curitorch.external.job_record import read_job
+from curitorch.external.rundir import TrainingRun
+
+STEPS = 200
+slow = pytest.mark.slow
+
+
+def weights(path):
+    import torch
+
+    return torch.load(path / "model.ckpt", weights_only=True)["state_dict"]
+
+
+@pytest.fixture(scope="session")
+def uninterrupted(tmp_path_factory):
+    """Return the weights that two processes of one machine end with, nobody disturbing them."""
+    from curitorch.params import TrainerParams
+    from curitorch.params.commandline import to_arguments
+
+    spec = sys.modules["slurm_toy"]
+    folder = tmp_path_factory.mktemp("uninterrupted")
+    project = spec.Project(folder)
+    project.write(spec.TOY)
+    settings = TrainerParams(
+        model="toy.model:Net",
+        data="toy.data:loaders",
+        epochs=40,
+        batch_size=8,
+        trainer_args={"enable_model_summary": False, "log_every_n_steps": 1},
+    )
+    (folder / "data.txt").write_text("data")
+    words = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+    words += ["-m", "--", "curitorch.external.trainer", f"--run_dir={folder / 'run'}"]
+    words += [*to_arguments(settings), f"--dataset_path={folder}", "--accelerator=cpu"]
+    environment = {**os.environ, "PYTHONPATH": str(folder), "OMP_NUM_THREADS": "1"}
+    subprocess.run(words, cwd=folder, env=environment, check=True, capture_output=True)
+    return weights(folder / "run")
+
+
+def assert_same_weights(run, uninterrupted):
+    import torch
+
+    found = weights(run.path)
+    assert found.keys() == uninterrupted.keys()
+    assert all(torch.equal(found[name], uninterrupted[name]) for name in found)
+
+
+def assert_whole(run, outcomes):
+    """Assert that a run is complete, after attempts with these outcomes, no step there twice."""
+    assert run.is_complete
+    assert [attempt.outcome for attempt in run.attempts()] == outcomes
+    assert [e["step"] for e in run.events() if e["event"] == "step"] == [*range(1, STEPS + 1)]
+
+
+def test_two_nodes_train_as_one_machine_does_and_again_there_is_nothing_to_do(slurm_project):
+    slurm_project.change("params/one.py", "epochs=40", "epochs=2")
+    result = slurm_project.run()
+    assert result.returncode == 0, result.stdout + result.stderr
+    [path] = slurm_project.runs()
+    run = TrainingRun(path)
+    [attempt] = run.attempts()
+    assert (attempt.nodes, attempt.world_size, attempt.outcome) == (2, 2, "complete")
+    assert attempt.job == read_job(path).selector
+    hosts = {json.loads((path / f"logs/attempt-0/rank-{r}.json").read_text())["host"] for r in "01"}
+    assert hosts == {"n1", "n2"}
+    assert run.command == f"sbatch '{path.resolve()}/job.sbatch'".replace(
+        "a user's", "a user'\"'\"'s"
+    )
+    assert run.sbatch == (path / "job.sbatch").read_text()
+    assert "epoch 2/2 · step 10/10" in result.stdout + result.stderr
+    again = slurm_project.run()
+    assert again.returncode == 0
+    assert len(run.attempts()) == 1
+
+
+@slow
+def test_the_time_limit_saves_and_requeues_twice(slurm_project, slurm, uninterrupted):
+    slurm_project.change("params/one.py", "poll_seconds=1", 'poll_seconds=1, time_limit="1"')
+    slurm_project.change("params/one.py", '"sleep": 0.1', '"sleep": 0.7')
+    experiment = slurm_project.start()
+    output, _ = experiment.communicate(timeout=280)
+    assert experiment.returncode == 0, output
+    [path] = slurm_project.runs()
+    run = TrainingRun(path)
+    assert_whole(run, ["stopped", "stopped", "complete"])
+    assert slurm.restarts(read_job(path).selector) == 2
+    assert len({attempt.job for attempt in run.attempts()}) == 1
+    assert_same_weights(run, uninterrupted)
+
+
+@slow
+def test_a_preempted_job_saves_comes_back_and_ends_the_same(slurm_project, slurm, uninterrupted):
+    slurm_project.change("params/one.py", "warning_seconds=5", "warning_seconds=5, cpus_per_node=8")
+    experiment = slurm_project.start()
+    path = slurm.wait_for_step(slurm_project, 10)
+    subprocess.run(
+        ["sbatch", "-p", "high", "-N2", "-n2", "-c8", "-o", "/dev/null", "--wrap", "sleep 3"],
+        check=True,
+    )
+    output, _ = experiment.communicate(timeout=200)
+    assert experiment.returncode == 0, output
+    run = TrainingRun(path)
+    assert_whole(run, ["stopped", "complete"])
+    assert slurm.restarts(read_job(path).selector) == 1
+    assert_same_weights(run, uninterrupted)
+
+
+@slow
+def test_scancel_stops_and_does_not_requeue_and_the_same_command_goes_on(
+    slurm_project, slurm, uninterrupted
+):
+    experiment = slurm_project.start()
+    path = slurm.wait_for_step(slurm_project, 10)
+    subprocess.run(["scancel", read_job(path).selector], check=True)
+    output, _ = experiment.communicate(timeout=90)
+    assert experiment.returncode == 1
+    assert "TrainerStopped" in output
+    assert slurm.queue() == {}
+    assert [attempt.outcome for attempt in read_attempts(path)] == ["stopped"]
+    run = TrainingRun(path)
+    saved = run.newest_checkpoint().step
+    slurm_project.change("toy/model.py", 'in ("0", "1"))', '== "0")')
+    result = slurm_project.run()
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert_whole(run, ["stopped", "complete"])
+    assert [e for e in run.events() if e["event"] == "attempt"][-1]["resume_step"] == saved
+    assert_same_weights(run, uninterrupted)
+
+
+@slow
+def test_a_node_whose_step_is_killed_is_gone_on_without(slurm_project, slurm):
+    slurm_project.change("params/one.py", "nodes=2", "nodes=2, max_restarts=3")
+    slurm_project.change("params/one.py", "poll_seconds=1", "poll_seconds=1, min_nodes=1")
+    slurm_project.change(
+        "toy/model.py", 'in ("0", "1"))', '== "0" and self.trainer.world_size > 1)'
+    )
+    experiment = slurm_project.start()
+    path = slurm.wait_for_step(slurm_project, 10)
+    kill_step_of("n2", read_job(path).selector)
+    output, _ = experiment.communicate(timeout=200)
+    run = TrainingRun(path)
+    assert experiment.returncode == 0, output + run.layout.launcher_log(0).read_text()
+    assert_whole(run, ["complete"])
+    worlds = [e["world_size"] for e in run.events() if e["event"] == "attempt"]
+    assert (worlds[0], worlds[-1]) == (2, 1)
+
+
+def kill_step_of(node, job):
+    """Kill slurmstepd of a job's step on a node, and all below it."""
+    import psutil
+
+    for process in psutil.process_iter():
+        try:
+            words = process.cmdline()
+            mine = process.environ().get("SLURM_JOB_ID") == job
+            if mine and process.environ().get("SLURMD_NODENAME") == node and words:
+                below = [process.parent(), process, *process.children(recursive=True)]
+                for each in below:
+                    if "slurmd" != each.name():
+                        each.kill()
+        except psutil.Error:
+            continue
+
+
+def test_an_experiment_that_was_killed_follows_its_job_and_ctrl_c_lets_it_save(
+    slurm_project, slurm
+):
+    slurm_project.change("params/one.py", '"sleep": 0.1', '"sleep": 0.5')
+    experiment = slurm_project.start()
+    path = slurm.wait_for_step(slurm_project, 2)
+    experiment.kill()
+    experiment.communicate()
+    job = read_job(path).selector
+    second = slurm_project.start()
+    for line in second.stdout:
+        if f"Job {job} trains here already" in line:
+            break
+    assert list(slurm.queue()) == [job]
+    second.send_signal(signal.SIGINT)
+    output, _ = second.communicate(timeout=60)
+    assert second.returncode == 130, output
+    slurm.wait_until(lambda: slurm.queue() == {})
+    [attempt] = read_attempts(path)
+    run = TrainingRun(path)
+    stop = run.events()[-1]
+    assert (attempt.outcome, stop["event"]) == ("stopped", "stop")
+    assert run.newest_checkpoint().step == stop["step"]
