@@ -1,82 +1,117 @@
-"""The report of a training run: curves, checkpoints, command and failure.
+"""The report of a training run: curves, metrics, checkpoints, hyperparameters, model and failure.
 
 It goes into curifactory's report, and as plain files into the run directory's `report/`.
 """
 
 import base64
-import html
-import io
 import re
-from collections import defaultdict
 from typing import TYPE_CHECKING, Any
 
 from ..external.atomic import whole_file
+from ..external.journal import Event
+from ..external.plain_settings import flat_settings
+from ..external.run_records import (
+    hyperparameters,
+    lost_lines,
+    model_summary,
+    not_finite,
+    saved_files,
+)
 from ..external.rundir import TrainingRun
 from ..params.curifactory_api import HTMLReporter, Record
+from .curves import curves, metric_names
 from .failure import TrainerFailed, log_tail
+from .tables import STYLE, ascii_only, escape, table
 
 if TYPE_CHECKING:
     import pandas as pd
 
-_PLACE = re.compile(r"^(train|training|val|valid|validation|test)[_/]|[_/](step|epoch)$")
+__all__ = ["checkpoint_table", "curves", "images", "metric_table", "report_training", "run_report"]
 
 
 def report_training(
     record: Record, run: TrainingRun, *, failure: TrainerFailed | None = None
 ) -> None:
-    """Add what is known of a run, complete or not, to the report; safe after a failure.
-
-    Figures are embedded, so that the report works wherever it is moved.
-    """
+    """Add what is known of a run, complete or not, to the report; safe after a failure."""
     folder = run.path / "report"
     folder.mkdir(exist_ok=True)
     metrics = run.metrics()
     with whole_file(folder / "metrics.csv") as temporary:
         metrics.to_csv(temporary, index=False)
-    parts = [_summary(run), *_failure(failure)]
-    for family, image in curves(metrics).items():
+    drawn = curves(metrics, not_finite(run.events()))
+    for family, image in drawn.items():
         name = re.sub(r"\W+", "_", family)  # curifactory makes file names of names
         with whole_file(folder / f"{name}.png") as temporary:
             temporary.write_bytes(image)
-        data = base64.b64encode(image).decode()
-        parts.append(f'<img alt="{html.escape(family)}" src="data:image/png;base64,{data}">')
-    checkpoints = checkpoint_table(run)
     with whole_file(folder / "checkpoints.csv") as temporary:
-        checkpoints.to_csv(temporary, index=False)
-    parts.append("<h4>Checkpoints</h4>" + checkpoints.to_html(index=False, border=0))
+        checkpoint_table(run).to_csv(temporary, index=False)
+    parts = run_report(run, drawn, failure=failure)
     record.report(HTMLReporter(parts, name="run", group="training"))
 
 
-def curves(metrics: "pd.DataFrame") -> dict[str, bytes]:
-    """Return one PNG per family of metrics: `train_loss` and `val/loss` share the family `loss`.
+def run_report(
+    run: TrainingRun, drawn: dict[str, bytes], *, failure: TrainerFailed | None = None
+) -> list[str]:
+    """Return the report as HTML; figures are embedded, so that it works wherever it is moved."""
+    events = run.events()
+    checkpoints = checkpoint_table(run)
+    gone = ["" if exists else "gone" for exists in checkpoints.get("exists", [])]
+    shown = checkpoints.drop(columns="exists", errors="ignore").astype(object)
+    metrics = metric_table(run.metrics())
+    settings = flat_settings(hyperparameters(events))
+    model = model_summary(events)
+    parts = [
+        STYLE,
+        '<div class="curitorch">',
+        _summary(run, failure, events),
+        *_failure(failure),
+        images(drawn),
+        *(["<h4>Metrics</h4>", table(metrics)] if metrics else []),
+        *(["<h4>Checkpoints</h4>", _frame(shown, gone)] if len(shown) else []),
+        *(["<h4>Hyperparameters</h4>", table(_pairs(settings))] if settings else []),
+        *(_model(model) if model else []),
+        "</div>",
+    ]
+    return ascii_only(parts)
 
-    Where a later attempt begins, a dashed line marks the step.
-    """
-    from matplotlib.figure import Figure
 
-    families: dict[str, list[str]] = defaultdict(list)
-    for name in metrics.columns[4:]:
-        if metrics[name].map(_is_number).any():
-            families[_family(str(name))].append(str(name))
-    begins = metrics.loc[metrics["attempt"].diff() > 0, "step"] if len(metrics) else []
-    images = {}
-    for family, names in sorted(families.items()):
-        figure = Figure(figsize=(6.4, 3.2), layout="constrained")
-        axes = figure.add_subplot(xlabel="step", ylabel=family)
-        for name in names:
-            values = metrics.loc[metrics[name].map(_is_number), ["step", name]].dropna()
-            axes.plot(values["step"], values[name], label=name, marker="." * (len(values) < 50))
-        for step in begins:
-            axes.axvline(step, color="grey", linestyle="--", linewidth=0.8)
-        axes.legend()
-        buffer = io.BytesIO()
-        figure.savefig(buffer, format="png", dpi=120)
-        images[family] = buffer.getvalue()
-    return images
+def images(drawn: dict[str, bytes]) -> str:
+    """Return figures as HTML that holds them."""
+    shown = [
+        f'<img alt="{escape(name)}" src="data:image/png;base64,{base64.b64encode(image).decode()}">'
+        for name, image in drawn.items()
+    ]
+    return f'<div class="curves">{"".join(shown)}</div>'
+
+
+def metric_table(metrics: "pd.DataFrame") -> list[dict[str, Any]]:
+    """Return a row per metric: its last, lowest and highest value, and at which steps."""
+    rows = []
+    for name in metric_names(metrics):
+        import pandas as pd
+
+        values = pd.to_numeric(metrics[name], errors="coerce").dropna()
+        steps, low, high = metrics["step"], values.idxmin(), values.idxmax()
+        rows.append(
+            {
+                "metric": name,
+                "last": float(values.iloc[-1]),
+                "at step": int(steps[values.index[-1]]),
+                "lowest": float(values[low]),
+                "at step ": int(steps[low]),
+                "highest": float(values[high]),
+                "at step  ": int(steps[high]),
+                "logged": len(values),
+            }
+        )
+    return rows
 
 
 def checkpoint_table(run: TrainingRun) -> "pd.DataFrame":
-    """Return the checkpoints that are kept: step, epoch, size in MB, metrics, file."""
+    """Return what was saved: step, epoch, size in MB, metrics, file; first what the store keeps.
+
+    Files that Lightning saved beside it have `score` and whether they `exists` still.
+    """
     import pandas as pd
 
     rows: list[dict[str, Any]] = [
@@ -86,34 +121,66 @@ def checkpoint_table(run: TrainingRun) -> "pd.DataFrame":
             "MB": round(checkpoint.bytes / 1e6, 3),
             **checkpoint.metrics,
             "file": f"{checkpoint.path.parent.name}/{checkpoint.path.name}",
+            "exists": True,
         }
         for checkpoint in run.checkpoints()
     ]
-    return pd.DataFrame(rows)
+    for each in saved_files(run.events(), run.path):
+        score = None if each["score"] is None else {each["monitor"]: each["score"]}
+        rows.append(
+            {
+                "step": each["step"],
+                "epoch": each["epoch"],
+                "MB": None if each["bytes"] is None else round(each["bytes"] / 1e6, 3),
+                **(score or {}),
+                "file": each["file"],
+                "exists": each["exists"],
+            }
+        )
+    frame = pd.DataFrame(rows)
+    last = [name for name in ("file", "exists") if name in frame]
+    return frame[[*(name for name in frame if name not in last), *last]]
 
 
-def _is_number(value: object) -> bool:
-    """Return whether a script's value can be drawn: words and lists cannot."""
-    return isinstance(value, int | float) and not isinstance(value, bool)
+def _frame(frame: "pd.DataFrame", classes: list[str]) -> str:
+    rows = frame.where(frame.notna(), None).to_dict("records")
+    return table(rows, row_classes=classes)
 
 
-def _family(metric: str) -> str:
-    """Return what a metric measures, without where and how often: `val/loss_epoch` is `loss`."""
-    stripped = metric
-    while (shorter := _PLACE.sub("", stripped)) != stripped and shorter:
-        stripped = shorter
-    return stripped
+def _pairs(settings: dict[str, Any]) -> list[dict[str, Any]]:
+    return [{"name": name, "value": str(value)} for name, value in settings.items()]
 
 
-def _summary(run: TrainingRun) -> str:
+def _summary(run: TrainingRun, failure: TrainerFailed | None, events: list[Event]) -> str:
     attempts = run.attempts()
-    seconds = sum((a.ended or a.started) - a.started for a in attempts)
-    state = "complete" if run.is_complete else "not complete"
-    processes = attempts[-1].world_size if attempts else 0
+    steps = [event for event in events if event["event"] == "step"]
+    ends = [event["status"] for event in events if event["event"] == "end"]
+    state = "complete" if run.is_complete else ("failed" if failure else "not complete")
+    if not attempts and ends:  # nobody completes what a logger alone wrote
+        state = {"success": "complete"}.get(ends[-1], ends[-1])
+    facts: dict[str, object] = {}
+    if run.is_complete:
+        facts = {"steps": run.manifest.step, "epochs": run.manifest.epoch}
+    elif steps:
+        facts = {"steps": steps[-1]["step"]}
+    if attempts:
+        seconds = sum((a.ended or a.started) - a.started for a in attempts)
+        facts |= {"attempts": len(attempts), "processes": attempts[-1].world_size}
+    else:  # the journal of a logger
+        begun = [event for event in events if event["event"] == "attempt"]
+        seconds = events[-1]["time"] - events[0]["time"] if events else 0.0
+        facts |= {"attempts": len(begun)}
+        facts |= {"processes": begun[-1].get("world_size", 1)} if begun else {}
+    facts["seconds"] = f"{seconds:.1f}"
+    if lost := lost_lines(events):
+        facts["lines that found no room"] = lost
+    said = " \N{MIDDLE DOT} ".join(f"<b>{value}</b> {name}" for name, value in facts.items())
+    command = f"<details><summary>Command</summary><pre>{escape(run.command or '')}</pre></details>"
     return (
-        f"<p>{html.escape(str(run.path))}: {state}, attempts: {len(attempts)}, "
-        f"processes: {processes}, {seconds:.1f} s.</p>"
-        f"<p>Command: <code>{html.escape(run.command or '')}</code></p>"
+        f'<p><span class="state {state.split()[-1]}">{escape(state)}</span> '
+        f'<span class="facts">{said}</span></p>'
+        f'<p class="facts"><code>{escape(str(run.path))}</code></p>'
+        f"{command if run.command else ''}"
     )
 
 
@@ -121,7 +188,21 @@ def _failure(failure: TrainerFailed | None) -> list[str]:
     if failure is None:
         return []
     tail = failure.log_tail or log_tail(failure.log)
-    return [
-        f"<p><b>Failed: {html.escape(failure.cause)}</b></p>",
-        f"<pre>{html.escape(tail)}</pre>",
+    return [f"<p><b>Failed: {escape(failure.cause)}</b></p>", f"<pre>{escape(tail)}</pre>"]
+
+
+def _model(model: dict[str, Any]) -> list[str]:
+    rows = [
+        {
+            "layer": "\N{NO-BREAK SPACE}" * 4 * (each["depth"] - 1) + each["name"],
+            "type": each["type"],
+            "parameters": each["parameters"],
+            "trainable": each["trainable"],
+        }
+        for each in model["layers"]
     ]
+    said = (
+        f"{escape(model['type'])}: {model['parameters']:,} parameters, {model['trainable']:,} "
+        f"trainable, {model['bytes'] / 1e6:.3g} MB, {model['modules']} modules"
+    )
+    return ["<h4>Model</h4>", f"<details><summary>{said}</summary>{table(rows)}</details>"]
