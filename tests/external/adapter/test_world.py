@@ -1,0 +1,208 @@
+"""exact="world": bitwise the same for 1, 2 and 4 processes, and any change between them."""
+
+import importlib.util
+import warnings
+from pathlib import Path
+
+import pytest
+import torch
+from torch.utils.data import DataLoader, WeightedRandomSampler
+
+from curitorch.external.adapter import LeanTrainer
+from curitorch.external.refused import Refused
+
+HERE = Path(__file__).with_name("world_fits.py")
+
+
+def load():
+    spec = importlib.util.spec_from_file_location("world_fits", HERE)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+fits = load()
+
+
+@pytest.fixture(autouse=True)
+def _one_thread():
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+def test_two_processes_train_what_one_does_and_one_goes_on_from_two(tmp_path):
+    name = "noise and augmentation"
+    plan = [{"case": name, "to": "two"}, {"case": name, "to": "stopped", "steps": 8}]
+    fits.launch(plan, tmp_path, 2)
+    alone = fits.fit(fits.CASES[name])
+    assert fits.same(alone, fits.outcome(tmp_path / "two"))
+    resumed = fits.fit(fits.CASES[name], source=tmp_path / "stopped")
+    assert fits.same(alone, resumed)
+
+
+@pytest.mark.slow
+def test_two_then_one_then_four_then_two_processes_end_as_one(tmp_path):
+    def plan(source, target, steps):
+        return [
+            {"case": name, "from": source and f"{source}-{n}", "to": f"{target}-{n}", "steps": s}
+            for n, name in enumerate(fits.CASES)
+            for s in [None if steps is None else steps[n]]
+        ]
+
+    alone = [fits.fit(case) for case in fits.CASES.values()]
+    total = [each["step"] for each in alone]
+    ends = [each // 2 for each in total]  # of the first epoch
+    fits.launch(plan(None, "two", [2] * len(total)), tmp_path, 2)
+    for each in plan("two", "one", ends):
+        fits.fit(
+            fits.CASES[each["case"]], steps=each["steps"],
+            source=tmp_path / each["from"], target=tmp_path / each["to"],
+        )  # fmt: skip
+    four = plan("one", "four", [end + 1 for end in ends]) + plan(None, "whole-four", None)
+    fits.launch(four, tmp_path, 4)
+    fits.launch(plan("four", "two-again", None) + plan(None, "whole-two", None), tmp_path, 2)
+    for n, name in enumerate(fits.CASES):
+        for kind in ("whole-two", "whole-four", "two-again"):
+            found = fits.outcome(tmp_path / f"{kind}-{n}")
+            assert fits.same(found, alone[n]), f"{name}: {kind}"
+
+
+def test_a_grain_as_big_as_the_batch_is_what_one_process_trains_anyway():
+    case = {"trainer": {"grain": fits.BATCH}}
+    world = fits.fit(case)
+    rank = fits.fit({}, exact="rank")
+    assert fits.same(world["weights"], rank["weights"])
+
+
+def test_the_seed_the_batch_and_the_grain_define_the_run():
+    plain = fits.fit({})["weights"]
+    for other in ({"grain": 4}, {"batch_size": 16}):
+        assert not fits.same(plain, fits.fit({"trainer": other})["weights"])
+
+
+def refused(match, *, net=None, loader=None, **options):
+    trainer = LeanTrainer(max_epochs=1, accelerator="cpu", exact="world", **options)
+    with pytest.raises(Refused, match=match):
+        trainer.fit(net or fits.Net(), fits.data() if loader is None else loader)
+
+
+class Counting(fits.Net):
+    """Changes a buffer in its steps."""
+
+    def __init__(self):
+        super().__init__()
+        self.register_buffer("seen", torch.zeros(()))
+
+    def training_step(self, batch, batch_idx):
+        self.seen += len(batch[0])
+        return super().training_step(batch, batch_idx)
+
+
+class Leaving(fits.Net):
+    def on_train_batch_start(self, batch, batch_idx):
+        return -1
+
+
+class Manual(fits.Net):
+    def __init__(self):
+        super().__init__()
+        self.automatic_optimization = False
+
+
+class Stepping(fits.Net):
+    def optimizer_step(self, epoch, batch_idx, optimizer, optimizer_closure=None):
+        optimizer.step(optimizer_closure)
+
+
+class Twice(fits.Net):
+    def configure_optimizers(self):
+        return torch.optim.LBFGS(self.parameters(), max_iter=3)
+
+
+class Normed(fits.Net):
+    def __init__(self):
+        super().__init__()
+        self.norm = torch.nn.BatchNorm1d(3)
+
+
+class Silent(fits.Net):
+    def training_step(self, batch, batch_idx):
+        return None
+
+
+class Own(torch.utils.data.Sampler):
+    def __iter__(self):
+        return iter(range(46))
+
+    def __len__(self):
+        return 46
+
+
+@pytest.mark.parametrize(
+    ("match", "given"),
+    [
+        ("buffer 'seen' changed in a training step", {"net": Counting}),
+        ("on_train_batch_start returned -1", {"net": Leaving}),
+        ("automatic_optimization", {"net": Manual}),
+        ("optimizer_step.*use exact='rank'", {"net": Stepping}),
+        ("LBFGS computes a step's gradients more than once", {"net": Twice}),
+        ("BatchNorm1d keeps running statistics", {"net": Normed}),
+        ("1, 2, 4, 8 … grains. Use a grain of 8, 4, 2, 1", {"grain": 3}),
+        (
+            "a sampler of its own",
+            {"loader": lambda: DataLoader(fits.data().dataset, sampler=Own())},
+        ),
+        ("several loaders", {"loader": lambda: [fits.data(), fits.data()]}),
+        ("leave strategy|Leave strategy", {"strategy": "fsdp2"}),
+        ("1 samples in global batches|leave a last one of 1", {"loader": lambda: fits.data(41)}),
+    ],
+    ids=lambda each: each if isinstance(each, str) else None,
+)
+def test_what_would_depend_on_the_processes_is_refused_with_the_reason(match, given):
+    made = {k: v() if k in ("net", "loader") else v for k, v in given.items()}
+    refused(f"(?s){match}", **made)
+
+
+def test_a_step_without_a_loss_is_an_error_in_one_process_too():
+    trainer = LeanTrainer(max_epochs=1, accelerator="cpu", exact="world")
+    with pytest.raises(RuntimeError, match="returned None"):
+        trainer.fit(Silent(), fits.data())
+
+
+def test_torchs_own_samplers_draw_the_same_for_any_number_of_processes():
+    loader = fits.data()
+    weighted = WeightedRandomSampler([*range(1, 47)], 40)
+
+    def trained():
+        torch.manual_seed(1)
+        net = fits.Net()
+        trainer = LeanTrainer(max_epochs=1, accelerator="cpu", exact="world", seed=3)
+        trainer.fit(net, DataLoader(loader.dataset, 8, sampler=weighted))
+        return net.state_dict()
+
+    assert fits.same(trained(), trained())
+
+
+def test_hooks_around_a_batch_come_once_for_each_and_steps_once_for_each_grain():
+    calls = []
+
+    class Watched(fits.Net):
+        def on_train_batch_start(self, batch, batch_idx):
+            calls.append(("start", batch_idx))
+
+        def training_step(self, batch, batch_idx):
+            calls.append(("step", batch_idx, len(batch[0])))
+            return super().training_step(batch, batch_idx)
+
+        def on_train_batch_end(self, outputs, batch, batch_idx):
+            calls.append(("end", batch_idx))
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        LeanTrainer(max_epochs=1, accelerator="cpu", exact="world").fit(Watched(), fits.data(14))
+    assert calls == [
+        *[("start", 0), *[("step", 0, 2)] * 4, ("end", 0)],
+        *[("start", 1), ("step", 1, 2), ("step", 1, 2), ("step", 1, 1), ("step", 1, 1), ("end", 1)],
+    ]
