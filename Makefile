@@ -16,6 +16,9 @@ IN_VENV := "$(VENV)/bin/python" -m
 OUTPUTS := $(addprefix examples/digits/,data logs reports)
 CACHES := .mypy_cache .pytest_cache .ruff_cache .hypothesis .types build dist curitorch.egg-info
 
+# What some tests need besides Python; elsewhere than with root and apt-get they say so and are skipped.
+OUTSIDE := chromium fonts-dejavu-core
+
 .PHONY: demo test test-slow test-all lint wheel clean
 .DELETE_ON_ERROR:
 
@@ -23,10 +26,10 @@ demo: $(VENV)/.installed-digits
 	@python="$$(cd "$(VENV)/bin" && pwd)/python"; cd examples/digits && \
 	    set -x && "$$python" -m curitorch.stages.run digits -p quick $(ARGS)
 
-test: $(VENV)/.installed-dev
+test: $(VENV)/.installed-dev $(VENV)/.outside
 	$(IN_VENV) pytest -q -m "not slow" -n $(JOBS) --dist loadfile $(ARGS)
 
-test-slow: $(VENV)/.installed-dev
+test-slow: $(VENV)/.installed-dev $(VENV)/.outside
 	$(IN_VENV) pytest -q -m slow -n $(JOBS) --dist loadfile $(ARGS)
 
 test-all: test test-slow
@@ -50,6 +53,15 @@ clean:
 $(VENV)/.installed-%: pyproject.toml constraints.txt | $(VENV)/.python
 	@echo 'Installing curitorch[$*] into $(VENV); the first time it takes a minute or more.'
 	@$(IN_VENV) pip install -qq --disable-pip-version-check -c constraints.txt -e ".[$*]"
+	@touch "$@"
+
+$(VENV)/.outside: Makefile | $(VENV)/.python
+	@if [ "$$(id -u)" = 0 ] && command -v apt-get > /dev/null; then \
+	    if ! dpkg-query -W $(OUTSIDE) > /dev/null 2>&1; then \
+	        echo 'Installing for the tests: $(OUTSIDE)'; export DEBIAN_FRONTEND=noninteractive; \
+	        apt-get update -qq; apt-get install -yqq --no-install-recommends $(OUTSIDE) > /dev/null; \
+	    fi; \
+	fi
 	@touch "$@"
 
 $(VENV)/.python:
