@@ -5,6 +5,7 @@ from ..external.rundir import TrainingRun
 from .dataset import DatasetCacher
 from .metrics import MetricsCacher
 from .model import LightningModelCacher
+from .notebook import NotebookCacher
 from .training_run import TrainingRunCacher
 from .whole import WholeCacher
 
@@ -12,6 +13,7 @@ __all__ = [
     "DatasetCacher",
     "LightningModelCacher",
     "MetricsCacher",
+    "NotebookCacher",
     "TrainingRun",
     "TrainingRunCacher",
     "WholeCacher",

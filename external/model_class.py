@@ -94,7 +94,7 @@ def _import(name: str, *, near: Path, target: str, advice: str) -> ModuleType:
         except ModuleNotFoundError as error:
             if not _is_or_contains(error.name, name):
                 raise  # the module is there, one that it imports is not
-            folder = _folder_above(near, name)
+            folder = folder_above(near, name)
             if folder is None:
                 raise ModelClassNotFound(
                     f"The model's class {target!r} cannot be imported: {error}, nor is it in a "
@@ -116,7 +116,7 @@ def _is_or_contains(missing: str | None, name: str) -> bool:
     return missing is not None and f"{name}.".startswith(f"{missing}.")
 
 
-def _folder_above(near: Path, name: str) -> Path | None:
+def folder_above(near: Path, name: str) -> Path | None:
     """Return the nearest folder above `near` from which the module `name` can be imported."""
     parts = name.split(".")
     lexical = Path(os.path.normpath(near.absolute()))  # a linked data folder is in the project too

@@ -8,9 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 from .attempt import Attempt, read_attempts
 from .checkpoint import Checkpoint, list_checkpoints, newest_valid
+from .following import Following
 from .journal import Event, merged, read_journal
 from .layout import Layout
 from .manifest import Manifest, is_complete, read_manifest
+from .run_html import Checkpoints, run_html
+from .run_state import RunState, run_state
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -75,9 +78,30 @@ class TrainingRun:
             aliases=aliases,
         )
 
-    def checkpoints(self) -> list[Checkpoint]:
-        """Return the whole checkpoints, oldest step first."""
-        return list_checkpoints(self.layout.checkpoints)
+    @property
+    def state(self) -> RunState:
+        """What became of the run, or is becoming of it, as far as its files tell."""
+        return run_state(self.path)
+
+    def follow(
+        self, *, every: float = 0.5, timeout: float | None = None, through: bool = False
+    ) -> Following:
+        """Follow the run while it is trained, elsewhere, from its files alone.
+
+        As the last line of a notebook's cell it shows the newest line and the curves until the
+        run is over; `for event in run.follow():` goes through the events, those that there are
+        and those to come. Interrupting it ends the following, never the training.
+
+        Args:
+            every: Seconds between two looks at the files.
+            timeout: Seconds after which the following ends in any case.
+            through: Go on to the next attempt where one failed or was stopped.
+        """
+        return Following(self.path, every=every, timeout=timeout, through=through)
+
+    def checkpoints(self) -> Checkpoints:
+        """Return the whole checkpoints, oldest step first; in a notebook, a table of them."""
+        return Checkpoints(list_checkpoints(self.layout.checkpoints))
 
     def newest_checkpoint(self) -> Checkpoint | None:
         """Return the newest checkpoint whose checksum holds, or None."""
@@ -92,6 +116,14 @@ class TrainingRun:
         """The exact command of the last attempt, ready to paste; None before the first."""
         attempts = self.attempts()
         return shlex.join(attempts[-1].command) if attempts else None
+
+    @property
+    def sbatch(self) -> str | None:
+        """The script of the Slurm job that trains or trained it; None without one."""
+        try:
+            return self.layout.sbatch.read_text(encoding="utf-8")
+        except FileNotFoundError:
+            return None
 
     def events(self) -> list[Event]:
         """Return the journal as one uninterrupted history, every step exactly once."""
@@ -136,6 +168,9 @@ class TrainingRun:
 
     def __hash__(self) -> int:
         return hash(self.path.resolve())
+
+    def _repr_html_(self) -> str:
+        return run_html(self)
 
     def __repr__(self) -> str:
         return f"TrainingRun({str(self.path)!r})"

@@ -1,0 +1,123 @@
+"""What became of a training run, or is becoming of it, told from its files alone.
+
+Nothing is locked and nobody is asked: a run on another machine, a run of which only the folder is
+left, and a run that is going on are looked at in the same way.
+"""
+
+import json
+import platform
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from .attempt import read_attempts
+from .layout import Layout
+from .manifest import read_manifest
+from .schema import UnreadableFile
+
+Word = Literal["complete", "running", "stopped", "failed", "interrupted", "torn", "not begun"]
+
+SILENT_SECONDS = 30.0
+"""How long a run whose holder is gone may be silent before it counts as interrupted."""
+
+
+@dataclass(frozen=True)
+class RunState:
+    """A word and a sentence; `is_over` says that nothing more comes unless somebody starts it."""
+
+    word: Word
+    sentence: str
+
+    @property
+    def is_over(self) -> bool:
+        """Whether nobody is training, nor about to."""
+        return self.word not in ("running", "not begun")
+
+
+@dataclass(frozen=True)
+class _Holder:
+    pid: int
+    host: str
+    since: float
+
+
+def run_state(run: Path, *, now: float | None = None) -> RunState:
+    """Return what is known of the run directory `run`; never raises for what is torn in it.
+
+    Args:
+        run: The run directory, which may be missing.
+        now: The time, in seconds since 1970.
+    """
+    if not run.is_dir():
+        return RunState("not begun", f"There is no run '{run}' (seen from '{Path.cwd()}').")
+    try:
+        manifest = read_manifest(run)
+        return RunState("complete", f"Complete: {manifest.step} steps, {manifest.epoch} epochs.")
+    except UnreadableFile as error:
+        return RunState("torn", str(error))
+    except FileNotFoundError:
+        pass
+    attempts = read_attempts(run)
+    holder = _read_holder(run)
+    here = holder is not None and holder.host == platform.node()
+    alive = here and holder is not None and _is_alive(holder.pid, since=holder.since)
+    if not attempts:
+        word: Word = "running" if alive else "not begun"
+        return RunState(word, f"'{run}' has no attempt yet.")
+    last = attempts[-1]
+    if last.outcome is not None and not alive:
+        if last.outcome == "complete":
+            return RunState("torn", f"'{run}' was complete, but its manifest.json is missing.")
+        if last.outcome == "stopped":
+            return RunState("stopped", "It was asked to stop; the same command goes on from there.")
+        return RunState(
+            "failed",
+            f"Attempt {last.number} ended with code {last.exit_code}; the same command goes on "
+            "from the newest checkpoint.",
+        )
+    silent = (time.time() if now is None else now) - _last_sign(run, last.started)
+    if not alive and silent > SILENT_SECONDS and (here or holder is None):
+        return RunState(
+            "interrupted",
+            f"Attempt {last.number} ended without a word, {_ago(silent)} ago; the same command "
+            "goes on from the newest checkpoint.",
+        )
+    where = f"on {last.host}, {last.world_size} processes"
+    return RunState("running", f"Attempt {last.number} {where}; last sign {_ago(silent)} ago.")
+
+
+def _read_holder(run: Path) -> _Holder | None:
+    """Return who said that it trains here; None if nobody did, or it went away in order."""
+    path = run / "lock-holder.json"
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))
+        return _Holder(int(record["pid"]), str(record["host"]), path.stat().st_mtime)
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def _is_alive(pid: int, *, since: float) -> bool:
+    """Return whether the process that wrote something at `since` lives, not one of its number."""
+    import psutil
+
+    try:
+        return bool(psutil.Process(pid).create_time() <= since + 1)
+    except psutil.NoSuchProcess:
+        return False
+    except psutil.AccessDenied:
+        return True
+
+
+def _last_sign(run: Path, started: float) -> float:
+    try:
+        return max(started, Layout(run).journal.stat().st_mtime)
+    except OSError:
+        return started
+
+
+def _ago(seconds: float) -> str:
+    seconds = max(0, round(seconds))
+    if seconds < 120:
+        return f"{seconds} s"
+    return f"{seconds // 60} min" if seconds < 7200 else f"{seconds // 3600} h"
