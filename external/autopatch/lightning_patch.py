@@ -1,4 +1,7 @@
-"""Lightning's Trainers get `PeriodicCheckpoint`, and go on from its newest checkpoint."""
+"""Lightning's Trainers get `PeriodicCheckpoint`, and go on from its newest checkpoint.
+
+What brings loaders and generators of the script's own back is `lightning_position`.
+"""
 
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -7,10 +10,10 @@ from typing import Any
 from wrapt import wrap_function_wrapper
 
 from ...params.checkpoint import CheckpointParams
-from .findings import LOG
+from . import loader_iterators
+from .framework_part import FrameworkPart
 from .settings import AutopatchSettings
 
-_PART = "lightning"
 _CKPT_PATH = 4  # its place among the arguments of `fit`
 
 
@@ -20,40 +23,57 @@ def patch(settings: AutopatchSettings, session: Any) -> None:
 
     from ..checkpoint import FILE
     from ..periodic_checkpoint import PeriodicCheckpoint
+    from ..stop import TrainingStopped
+    from .lightning_position import LightningPosition
 
-    part = settings.for_part(_PART)
     policy = CheckpointParams(
         every_n_epochs=None,
         every_n_seconds=settings.every_seconds,
         every_n_steps=settings.every_steps,
         keep=2,
+        at_exit=settings.at_exit,
         at_error=settings.at_exit,
         asynchronous=True,
     )
+    loader_iterators.FRAMEWORKS.have_loops = True
+    parts = FrameworkPart.several("lightning", settings, session)
 
     def made(wrapped: Any, trainer: Any, args: Any, kwargs: Any) -> None:
         session.step_aside()
+        part = trainer._curitorch = next(parts)
         given = kwargs.get("callbacks") or []
-        callbacks = list(given) if isinstance(given, list | tuple) else [given]
-        if not any(isinstance(each, PeriodicCheckpoint) for each in callbacks):
-            callbacks.append(PeriodicCheckpoint(part.open(), policy))
-        wrapped(*args, **{**kwargs, "callbacks": callbacks})
+        own = list(given) if isinstance(given, list | tuple) else [given]
+        if not any(isinstance(each, PeriodicCheckpoint) for each in own):
+            # First, as a boundary is before the hooks of the script's own callbacks.
+            own = [
+                LightningPosition(session.findings, part.arrived),
+                PeriodicCheckpoint(part.open(), policy),
+                *own,
+            ]
+        wrapped(*args, **{**kwargs, "callbacks": own})
 
     def fit(wrapped: Any, trainer: Any, args: Any, kwargs: Any) -> Any:
+        part = trainer._curitorch
         if len(args) > _CKPT_PATH or kwargs.get("ckpt_path") is not None:
+            session.findings.add(
+                "lightning.pytorch.Trainer.fit",
+                "the script gives a ckpt_path of its own, from which it begins anew",
+            )
             return wrapped(*args, **kwargs)
         with TemporaryDirectory(prefix="curitorch-") as folder, part.open() as store:
-            found = store.fetch_newest_valid(FILE, Path(folder))
+            part.begin(trainer.global_rank)
+            found = None if part.is_used else store.fetch_newest_valid(FILE, Path(folder))
             if found is not None:
-                LOG.warning("Goes on at step %d, where it was saved.", found[0].step)
-                session.findings.add(
-                    "lightning.pytorch",
-                    "Lightning begins the order of a plain DataLoader, and what is random in an "
-                    "epoch, anew in the middle of it; train with curitorch.external.trainer for "
-                    "an exact one",
-                )
+                part.goes_on(found[0].step)
                 kwargs = {**kwargs, "ckpt_path": str(found[1])}
-            return wrapped(*args, **kwargs)
+            part.trains()
+            try:
+                return wrapped(*args, **kwargs)
+            except TrainingStopped as error:
+                part.stopped(error.step, error.reason)
+                raise
+            finally:
+                part.ended(trainer.global_step, trainer.global_rank)
 
     wrap_function_wrapper(Trainer, "__init__", made)
     wrap_function_wrapper(Trainer, "fit", fit)

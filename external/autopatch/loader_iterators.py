@@ -8,6 +8,8 @@ draws for a batch depends on those before; those of workers that stay, in all ep
 
 import inspect
 import random
+import weakref
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -16,6 +18,7 @@ from torch.utils.data.dataloader import _BaseDataLoaderIter
 from torch.utils.data.distributed import DistributedSampler
 
 from . import generators
+from .fetches import Fetches
 
 MARK = "_curitorch"
 
@@ -29,10 +32,21 @@ class RanksBefore:
 RANKS = RanksBefore()
 
 
+class Frameworks:
+    """`have_loops` that fetch batches before they train on those before: each fetch is noted."""
+
+    have_loops = False
+    rebuild: tuple[Any, Callable[[], Any]] | None = None
+    """A loader, and what gives its next iterator in place of itself."""
+
+
+FRAMEWORKS = Frameworks()
+
+
 class Position:
     """What is known of one iterator: its loader, and the generators as it began."""
 
-    __slots__ = ("before", "begun", "first", "history", "is_rebuilt", "loader")
+    __slots__ = ("before", "begun", "fetches", "first", "history", "is_rebuilt", "loader")
 
     def __init__(self, loader: Any, begun: dict[str, Any], history: list[Any]) -> None:
         self.loader = loader
@@ -41,6 +55,7 @@ class Position:
         self.history = history
         self.is_rebuilt = False
         self.before = 0  # samples of the epoch that another number of ranks has had
+        self.fetches: Fetches | None = None
 
 
 def is_one(it: Any) -> bool:
@@ -50,6 +65,9 @@ def is_one(it: Any) -> bool:
 
 def begin(loader: Any, make: Any) -> Any:
     """Return a new iterator of `loader` by calling `make`, with its position known."""
+    if FRAMEWORKS.rebuild is not None and FRAMEWORKS.rebuild[0] is loader:
+        (_, rebuilt), FRAMEWORKS.rebuild = FRAMEWORKS.rebuild, None
+        return rebuilt()
     begun = _order(loader)
     history: list[Any] = []
     old = getattr(loader, "_iterator", None)
@@ -68,9 +86,19 @@ def begin(loader: Any, make: Any) -> Any:
             return ask()
 
         it._next_index = first_index
-        if isinstance(loader.dataset, IterableDataset):
+        if FRAMEWORKS.have_loops:
+            position.fetches = Fetches(it)
+        elif isinstance(loader.dataset, IterableDataset):
             it._next_data = _watched(it, it._next_data, type(loader.dataset))
+    if FRAMEWORKS.have_loops:
+        setattr(loader, MARK, weakref.ref(it))
     return it
+
+
+def newest_of(loader: Any) -> Any:
+    """Return the iterator that a loader of a framework has made last, if it is still there."""
+    made = getattr(loader, MARK, None)
+    return None if made is None else made()
 
 
 def on_finding(where: str, what: str) -> None:
@@ -107,6 +135,7 @@ def describe(it: Any) -> dict[str, Any]:
         "yielded": it._num_yielded,
         "history": position.history,
         "before": position.before,
+        "fetches": [] if position.fetches is None else list(position.fetches.before),
     }
 
 

@@ -52,10 +52,12 @@ class Session:
         self._held: HeldState | None = None
         self._clock = Clock(settings.every_seconds, self._held_due_at, self._ask)
         self._due = Wish.NOTHING
+        self._taken = (False, Wish.NOTHING, Wish.NOTHING)
         self._stopping = False
         self._saving = False
         self._begun = False
         self._aside = False
+        self._trained_aside: int | None = None
         self._postponed: tuple[int, int] | None = None
         self._output: HeldOutput | None = None
         self._saved_sources: dict[str, str] = {}
@@ -106,7 +108,7 @@ class Session:
         self.tracker.way_back = way_back
         self.tracker.live = False
         self.tracker.due = True
-        self._output = HeldOutput()
+        self.hold_output()
 
     def check_source(self, key: str, checksum: str) -> None:
         """Refuse a file of the script that has changed since it was saved.
@@ -148,18 +150,44 @@ class Session:
             self.tracker.due = True
 
     def begin_journal(self) -> None:
-        """Training begins, or goes on."""
-        if self.journal is not None:
+        """Training begins, or goes on at `resumed_at`."""
+        if self.journal is not None and self.tracker.on_step is None:
             self.journal.begin(self.resumed_at or 0)
             self.tracker.on_step = self.journal.step
 
     def step_aside(self) -> None:
         """A framework has a loop, and a patch, of its own: nothing is saved here."""
+        if self._aside:
+            return
         self._aside = True
-        self._let_go(print_it=True)
         self.tracker.live, self.tracker.due = True, False
         self.tracker.on_begin = self.tracker.way_back = None
         self.tracker.on_tick = lambda frame, number: None
+
+    def begin_aside(self) -> None:
+        """A framework's Trainer trains, whose patch looks what is due."""
+        if not self._begun:
+            self._begun = True
+            if self.settings.at_exit:
+                self.stop.listen()
+            self.begin_journal()
+        self._clock.begin()
+
+    def hold_output(self) -> None:
+        """What the script prints until it is where it was saved was printed before."""
+        if self._output is None:
+            self._output = HeldOutput()
+
+    def let_go(self, *, print_it: bool) -> None:
+        """Print what was held back, or forget it; what is printed from now on is printed."""
+        if self._output is not None:
+            held, self._output = self._output, None
+            held.let_go(print_it=print_it)
+
+    def trained_aside(self, steps: int, *, is_first: bool) -> None:
+        """A framework's Trainer has ended; of its processes the first one marks completion."""
+        if is_first or self.ranks is not None:
+            self._trained_aside = (self._trained_aside or 0) + steps
 
     def _first_loop(self) -> None:
         self.tracker.on_begin = None
@@ -182,7 +210,7 @@ class Session:
         return float("inf") if self._held is None else self._held.due_at
 
     def _arrived(self) -> None:
-        self._let_go(print_it=False)
+        self.let_go(print_it=False)
         LOG.warning("Goes on at step %d, where it was saved.", self.tracker.steps)
         if self._held is not None:
             self._held.wait()
@@ -194,7 +222,7 @@ class Session:
 
     def _ask(self, wish: Wish) -> None:
         """Ask for a save, in any thread; of several ranks the first speaks for all."""
-        if not self.tracker.live or self._saving or self._aside:
+        if not self.tracker.live or self._saving or not self._begun:
             return
         if self.ranks is None:
             self._due = max(self._due, wish)
@@ -244,13 +272,22 @@ class Session:
             return
         if frame.f_code.co_flags & inspect.CO_GENERATOR:
             return  # whoever iterates over it comes to a better place
+        wish = self.wish_here()
+        self.done_here(wish, done=wish == Wish.NOTHING or self._do(wish, frame, number))
+
+    def wish_here(self) -> Wish:
+        """Return what is due at this place of the script, on all ranks the same."""
         self.tracker.due = False  # first: whatever asks from here on is heard
         counted, self.tracker.counted = self.tracker.counted, False
         due, self._due = self._due, Wish.NOTHING
         granted = Wish.NOTHING if self.ranks is None else self.ranks.granted()
+        self._taken = (counted, due, granted)
         own = Wish.STOP if self._stopping and self.ranks is None else due
-        wish = max(granted, own, Wish.SAVE if counted else Wish.NOTHING)
-        done = wish == Wish.NOTHING or self._do(wish, frame, number)
+        return max(granted, own, Wish.SAVE if counted else Wish.NOTHING)
+
+    def done_here(self, wish: Wish, *, done: bool = True) -> None:
+        """What `wish_here` returned is done, or to be done elsewhere; after a stop, end."""
+        counted, due, granted = self._taken
         if done and granted and self.ranks is not None:
             self.ranks.finish_round()
         if not done:
@@ -258,6 +295,8 @@ class Session:
             self.tracker.counted = self.tracker.counted or counted
         waiting = self.ranks is not None and self.ranks.is_in_round
         self.tracker.due = self.tracker.due or not done or waiting
+        if done and wish >= Wish.SAVE:
+            self._clock.saved()
         if done and wish == Wish.STOP:
             self._end()
 
@@ -279,7 +318,6 @@ class Session:
         if state is None:
             return False
         self._put(state, self.tracker.steps, complete=False)
-        self._clock.saved()
         return True
 
     def _position(self, wish: Wish, frame: FrameType, number: int) -> dict[str, Any] | None:
@@ -343,27 +381,23 @@ class Session:
         self.stop.over()
         self.stop.pass_on()
 
-    def _let_go(self, *, print_it: bool) -> None:
-        if self._output is not None:
-            held, self._output = self._output, None
-            held.let_go(print_it=print_it)
-
     def complete(self) -> None:
         """The script has ended by itself: mark that, if it trained."""
         if not self.tracker.live:
             LOG.warning(
                 "The script ended without passing where it was saved. Is it called as then?"
             )
-        self._let_go(print_it=True)
-        if self._begun and self.tracker.live and self.tracker.steps:
-            self._put({"schema": SCHEMA, "complete": True}, self.tracker.steps, complete=True)
+        self.let_go(print_it=True)
+        trained = self.tracker.steps if self._begun and self.tracker.live else 0
+        if steps := self._trained_aside or trained:
+            self._put({"schema": SCHEMA, "complete": True}, steps, complete=True)
         self._close()
         if self.journal is not None:
             self.journal.complete(self.tracker.steps)
 
     def fail(self) -> None:
         """The script has ended with an error: the last clean state becomes durable."""
-        self._let_go(print_it=True)
+        self.let_go(print_it=True)
         try:
             if self.tracker.live:
                 self._put_held()

@@ -1,124 +1,175 @@
 """transformers' Trainer saves into the store, and goes on from its newest checkpoint.
 
-A checkpoint is what the Trainer writes into `checkpoint-N`, as one tar file, with the sums of
-logged losses of each rank, which the Trainer itself leaves out.
+A checkpoint is what the Trainer writes into `checkpoint-N`, as one tar file, with what the Trainer
+itself leaves out, for each rank: sums of logged losses, generators, and where its loader stands.
 """
 
-import json
+import contextlib
 import shutil
-import signal
 import tarfile
-import time
+from collections.abc import Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from types import FrameType
 from typing import Any
 
 from wrapt import wrap_function_wrapper
 
 from ..environment import ranks
+from ..stores.lease_holder import holder
 from ..stores.retention import Retention
-from .findings import LOG
+from ..stores.store import Lease
+from . import generators, loader_iterators
+from .fetches import replay
+from .framework_part import FrameworkPart
 from .settings import AutopatchSettings
-from .stop_signal import end_by
+from .wish import Wish
 
 FILE = "checkpoint.tar"
-_PART = "transformers"
-_SUMS = ("_tr_loss", "_total_loss_scalar", "_globalstep_last_logged")
+KEPT = Retention(newest=2)
+_SUMS = ("_tr_loss", "_total_loss_scalar", "_globalstep_last_logged", "_initial_global_step")
+_FOR_OURS = {"save_total_limit": None, "save_only_model": False, "push_to_hub": False}
+"""Settings of the Trainer for saves that the script did not ask for."""
 
 
 def patch(settings: AutopatchSettings, session: Any) -> None:
     """Hook into `transformers.Trainer`, which is imported."""
     import torch
+    import transformers.trainer
     from transformers import Trainer, TrainerCallback
+
+    loader_iterators.FRAMEWORKS.have_loops = True
+    parts = FrameworkPart.several("transformers", settings, session)
+    going_on: list[dict[str, Any]] = []  # what is left to be put back, of the Trainer that trains
 
     class StoreCallback(TrainerCallback):
         """Saves when due, puts what the Trainer saved into the store, ends when asked to."""
 
         def __init__(self, trainer: Any) -> None:
             self.trainer = trainer
-            self.store = settings.for_part(_PART).open()
-            self.stop = False
-            self.folder: Path | None = None
-            self.saved_at = time.monotonic()
-            self.saved_step = 0
-            self.ours = False
+            self.part = next(parts)
+            self.store = self.part.open()
+            self.loader: Any = None
+            self.held: Lease | None = None
+            self.lease = contextlib.ExitStack()
+            self.wish = Wish.NOTHING
+            self.replaced: dict[str, Any] = {}
+            self.epoch_ends = False
 
         def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-            signal.signal(signal.SIGTERM, self.asked_to_stop)
-            if self.folder is not None:
-                sums = json.loads((self.folder / _sums_of(args.process_index)).read_text())
-                for name, value in sums.items():
+            session.begin_aside()
+            for saved in going_on:
+                for name, value in saved["sums"].items():
                     old = getattr(self.trainer, name)
                     is_tensor = isinstance(old, torch.Tensor)
                     setattr(self.trainer, name, old.new_tensor(value) if is_tensor else value)
-                if args.process_index == 0:
-                    shutil.rmtree(self.folder, ignore_errors=args.world_size > 1)
-                self.folder = None
 
-        def asked_to_stop(self, number: int, frame: FrameType | None) -> None:
-            self.stop = True
+        def on_epoch_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+            self.epoch_ends = False
 
         def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-            seconds, steps = settings.every_seconds, settings.every_steps
-            due = self.stop or (steps is not None and state.global_step - self.saved_step >= steps)
-            due = due or (seconds is not None and time.monotonic() - self.saved_at >= seconds)
-            if args.world_size > 1:
-                agreed = torch.tensor([int(due), int(self.stop)], device=args.device)
-                torch.distributed.all_reduce(agreed, op=torch.distributed.ReduceOp.MAX)
-                due, self.stop = bool(agreed[0]), bool(agreed[1])
-            # At an epoch's end the Trainer draws for the next one before it restores generators.
-            ends_epoch = abs(state.epoch - round(state.epoch)) < 1e-6
-            if due and not (ends_epoch and state.global_step < state.max_steps):
-                self.ours = not control.should_save
-                control.should_save = True
+            self.epoch_ends = abs(state.epoch - round(state.epoch)) < 1e-6
+            if session.tracker.due and not self.epoch_ends:  # else behind what ends an epoch
+                self.look(args, control)
+
+        def on_epoch_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+            self.epoch_ends = False
+            if session.tracker.due:
+                self.look(args, control)
+
+        def look(self, args: Any, control: Any) -> None:
+            """Let the Trainer save if that is due here."""
+            self.wish = session.wish_here()
+            if self.wish == Wish.NOTHING:
+                return
+            if not control.should_save:
+                self.replaced = {name: getattr(args, name) for name in _FOR_OURS}
+                for name, value in _FOR_OURS.items():
+                    setattr(args, name, value)
+            control.should_save = True
 
         def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
             folder = Path(args.output_dir) / f"checkpoint-{state.global_step}"
-            sums = {name: _plain(getattr(self.trainer, name)) for name in _SUMS}
-            (folder / _sums_of(args.process_index)).write_text(json.dumps(sums))
-            if args.world_size > 1:
+            if not self.epoch_ends and not args.save_only_model:
+                torch.save(self.own_state(), folder / _own_of(args.process_index))
+                self.wait()
+                if args.process_index == 0:
+                    self.put(folder, state.global_step)
+            if self.replaced:
+                for name, value in self.replaced.items():
+                    setattr(args, name, value)
+                self.wait()
+                if args.process_index == 0:
+                    shutil.rmtree(folder, ignore_errors=True)
+                self.replaced = {}
+            wish, self.wish = self.wish, Wish.NOTHING
+            if wish:
+                if wish == Wish.STOP:
+                    self.close()
+                session.done_here(wish)
+
+        def own_state(self) -> dict[str, Any]:
+            """Return what the Trainer leaves out, of this rank."""
+            trainer = self.trainer
+            sums = {
+                name: _plain(getattr(trainer, name)) for name in _SUMS if hasattr(trainer, name)
+            }
+            it = loader_iterators.newest_of(self.loader)
+            position = None if it is None else loader_iterators.describe(it)
+            return {"sums": sums, "rng": generators.take(), "position": position}
+
+        def wait(self) -> None:
+            """Wait for the other ranks."""
+            if self.trainer.args.world_size > 1:
                 torch.distributed.barrier()
-            if args.process_index == 0:
-                self.put(folder, state.global_step)
-            if args.world_size > 1:
-                torch.distributed.barrier()
-            self.saved_at, self.saved_step = time.monotonic(), state.global_step
-            if self.stop:
-                self.store.close()
-                end_by(signal.SIGTERM)
 
         def put(self, folder: Path, step: int) -> None:
+            """Put a checkpoint's folder into the store."""
+            if self.held is None:
+                self.held = self.lease.enter_context(self.store.lease(holder()))
             with self.store.drafting() as draft:
                 path = draft / FILE
                 with tarfile.open(path, "w") as archive:
                     archive.add(folder, folder.name)
-                self.store.put(step, {FILE: path}, move=True, details={"framework": _PART})
-            self.store.prune(Retention(newest=2))
-            if self.ours:
-                shutil.rmtree(folder)
+                details = {"framework": "transformers"}
+                self.store.put(step, {FILE: path}, lease=self.held, move=True, details=details)
+            self.store.prune(KEPT, lease=self.held)
 
-        def restore(self, output: Path) -> str | None:
-            """Return the path of the newest checkpoint, unpacked on rank 0 of each machine."""
+        def close(self) -> None:
+            """Let go of the store's lease."""
+            self.held = None
+            self.lease.close()
+
+        @contextlib.contextmanager
+        def restored(self, output: Path) -> Iterator[str | None]:
+            """Yield the path of the newest checkpoint, unpacked by rank 0 of each machine."""
             with TemporaryDirectory(prefix="curitorch-") as temporary:
                 found = self.store.fetch_newest_valid(FILE, Path(temporary))
                 if found is None:
-                    return None
+                    yield None
+                    return
                 stored, path = found
-                self.folder = output / f"checkpoint-{stored.step}"
+                folder = output / f"checkpoint-{stored.step}"
+                was_there = folder.exists()
+                self.wait()
                 if ranks().local_rank == 0:
                     output.mkdir(parents=True, exist_ok=True)
                     with tarfile.open(path) as archive:
                         archive.extractall(output, filter="data")
-            if ranks().world_size > 1:
-                torch.distributed.barrier()
-            LOG.warning("Goes on at step %d, where it was saved.", stored.step)
-            session.findings.add(
-                "transformers.Trainer",
-                "weights, optimizer and logged sums go on, but the samples' order and what is "
-                "random are restored by the Trainer itself, not always bitwise",
-            )
-            return str(self.folder)
+                self.wait()
+            own = folder / _own_of(self.trainer.args.process_index)
+            if own.exists():
+                going_on[:] = [torch.load(own, weights_only=True)]
+            else:
+                session.findings.add(
+                    "transformers.Trainer", "it was saved by fewer processes than there are now"
+                )
+            self.part.goes_on(stored.step)
+            try:
+                yield str(folder)
+            finally:
+                going_on.clear()
+                if not was_there and ranks().local_rank == 0:
+                    shutil.rmtree(folder, ignore_errors=True)
 
     def made(wrapped: Any, trainer: Any, args: Any, kwargs: Any) -> None:
         session.step_aside()
@@ -127,18 +178,60 @@ def patch(settings: AutopatchSettings, session: Any) -> None:
         trainer.add_callback(trainer._curitorch)
 
     def train(wrapped: Any, trainer: Any, args: Any, kwargs: Any) -> Any:
-        if not args and not kwargs.get("resume_from_checkpoint"):
-            path = trainer._curitorch.restore(Path(trainer.args.output_dir))
-            if path is not None:
-                kwargs = {**kwargs, "resume_from_checkpoint": path}
-        return wrapped(*args, **kwargs)
+        own = trainer._curitorch
+        own.part.begin(trainer.args.process_index)
+        own.wait()
+        try:
+            if own.part.is_used or args or kwargs.get("resume_from_checkpoint"):
+                return wrapped(*args, **kwargs)
+            with own.restored(Path(trainer.args.output_dir)) as path:
+                if path is not None:
+                    kwargs = {**kwargs, "resume_from_checkpoint": path}
+                return wrapped(*args, **kwargs)
+        finally:
+            own.close()
+            own.part.ended(trainer.state.global_step, trainer.args.process_index)
+
+    def skip(wrapped: Any, instance: Any, args: Any, kwargs: Any) -> Any:
+        """Return the loader itself, which is led to where it stood as it is iterated over."""
+        loader = getattr(args[0], "base_dataloader", None)
+        if not going_on or going_on[0]["position"] is None or loader is None:
+            return wrapped(*args, **kwargs)
+        loader_iterators.FRAMEWORKS.rebuild = (loader, lambda: rebuilt(loader))
+        return args[0]
+
+    def rebuilt(loader: Any) -> Any:
+        saved = going_on[0]
+        node = saved["position"]
+        it = loader_iterators.rebuild(node, loader, 1)
+        if node["fetches"]:
+            replay(it, node["fetches"][-1:], saved["rng"])
+            saved["is_replayed"] = True
+        return it
+
+    def make_loader(wrapped: Any, trainer: Any, args: Any, kwargs: Any) -> Any:
+        loader = wrapped(*args, **kwargs)
+        trainer._curitorch.loader = getattr(loader, "base_dataloader", loader)
+        return loader
+
+    def load_generators(wrapped: Any, trainer: Any, args: Any, kwargs: Any) -> None:
+        """Put the generators back, unless a fetch of a batch that was fetched already does."""
+        if not going_on:
+            wrapped(*args, **kwargs)
+            return
+        if "is_replayed" not in going_on[0]:
+            generators.put(going_on[0]["rng"])
+        trainer._curitorch.part.arrived()
 
     wrap_function_wrapper(Trainer, "__init__", made)
     wrap_function_wrapper(Trainer, "train", train)
+    wrap_function_wrapper(Trainer, "get_train_dataloader", make_loader)
+    wrap_function_wrapper(Trainer, "_load_rng_state", load_generators)
+    wrap_function_wrapper(transformers.trainer, "skip_first_batches", skip)
 
 
-def _sums_of(rank: int) -> str:
-    return f"curitorch-sums-{rank}.json"
+def _own_of(rank: int) -> str:
+    return f"curitorch-{rank}.pt"
 
 
 def _plain(value: Any) -> Any:

@@ -96,8 +96,11 @@ class Runner:
             script, PYTHONPATH=path, SIGNAL_AFTER=str(after), SIGNAL_NUMBER=str(int(by)), **options
         )
 
-    def carries(self, script, *, at, by=signal.SIGTERM, **options):
-        """The script prints the same, unpatched, patched, and interrupted after lines `at`."""
+    def carries(self, script, *, at, by=signal.SIGTERM, by_status=None, **options):
+        """The script prints the same, unpatched, patched, and interrupted after lines `at`.
+
+        `by_status` is how an interrupted process ends, if not by the signal itself.
+        """
         plain = self.run(script, patched=False)
         assert plain.status == 0, plain.err
         whole = Runner(self.folder / "whole")
@@ -108,7 +111,7 @@ class Runner:
         for line in at:
             assert line > seen, errors
             part = self.interrupt(script, after=line - seen, by=by, **options)
-            assert part.status == -by, part.err + part.out
+            assert part.status == (by_status or -by), part.err + part.out
             printed, errors = printed + part.out, errors + part.err
             seen = len(printed.splitlines())
         rest = self.run(script, **options)

@@ -1,56 +1,80 @@
-"""transformers' Trainer with a tiny model."""
+"""transformers' Trainer with a tiny BERT: augmentation, accumulation, evaluation, own saves."""
 
+import argparse
 import os
+import random
 
 os.environ["HF_HUB_OFFLINE"] = "1"
 import torch
-from common import finish, seed
-from torch import nn
-from transformers import Trainer, TrainerCallback, TrainingArguments
+from common import seed
+from transformers import (
+    BertConfig,
+    BertForSequenceClassification,
+    PrinterCallback,
+    Trainer,
+    TrainerCallback,
+    TrainingArguments,
+)
 
+parser = argparse.ArgumentParser()
+parser.add_argument("--workers", type=int, default=0)
+parser.add_argument("--accumulate", type=int, default=1)
+args = parser.parse_args()
 seed()
-
-
-class Tiny(nn.Module):
-    def __init__(self):
-        super().__init__()
-        self.layers = nn.Sequential(nn.Linear(8, 16), nn.Dropout(0.2), nn.Linear(16, 2))
-
-    def forward(self, x, labels=None):
-        logits = self.layers(x)
-        return {"loss": nn.functional.cross_entropy(logits, labels), "logits": logits}
+torch.set_num_threads(1)
 
 
 class Rows(torch.utils.data.Dataset):
-    def __init__(self):
-        self.x = torch.randn(64, 8, generator=torch.Generator().manual_seed(7))
+    def __init__(self, count):
+        self.tokens = torch.randint(5, 50, (count, 6), generator=torch.Generator().manual_seed(7))
 
     def __len__(self):
-        return 64
+        return len(self.tokens)
 
     def __getitem__(self, i):
-        return {"x": self.x[i], "labels": int(self.x[i].sum() > 0)}
+        tokens = self.tokens[i].clone()
+        tokens[random.randrange(6)] = int(torch.randint(5, 50, (1,)))
+        return {"input_ids": tokens, "labels": int(self.tokens[i].sum() > 165)}
 
 
 class Say(TrainerCallback):
     def on_log(self, args, state, control, logs=None, **kwargs):
-        if "loss" in logs:
-            print(state.global_step, logs["loss"], flush=True)
+        if state.is_world_process_zero:
+            kept = {k: v for k, v in logs.items() if "runtime" not in k and "per_second" not in k}
+            print(state.global_step, kept, flush=True)
+
+    def on_epoch_begin(self, args, state, control, **kwargs):
+        if state.is_world_process_zero:
+            print("epoch", state.epoch, flush=True)
 
 
+print("building")
+config = BertConfig(
+    vocab_size=50,
+    hidden_size=16,
+    num_hidden_layers=1,
+    num_attention_heads=2,
+    intermediate_size=16,
+    max_position_embeddings=8,
+)
+model = BertForSequenceClassification(config)
 arguments = TrainingArguments(
     "out",
     num_train_epochs=3,
-    per_device_train_batch_size=8,
-    gradient_accumulation_steps=2,
-    logging_steps=3,
-    save_strategy="no",
+    per_device_train_batch_size=4,
+    gradient_accumulation_steps=args.accumulate,
+    dataloader_num_workers=args.workers,
+    logging_steps=2,
+    eval_strategy="epoch",
+    save_strategy="epoch",
+    save_total_limit=1,
     report_to=[],
     use_cpu=True,
     disable_tqdm=True,
 )
-model = Tiny()
-trainer = Trainer(model, arguments, train_dataset=Rows(), callbacks=[Say()])
+trainer = Trainer(model, arguments, train_dataset=Rows(40), eval_dataset=Rows(8), callbacks=[Say()])
+trainer.remove_callback(PrinterCallback)  # it prints times
 trainer.train()
-total = sum(v.double().sum().item() for v in model.state_dict().values())
-print("final", total.hex())
+if trainer.is_world_process_zero():
+    total = sum(v.double().sum().item() for v in model.state_dict().values())
+    print("final", total.hex(), sorted(os.listdir("out")))

@@ -1,35 +1,83 @@
-"""A Lightning Trainer."""
+"""A Lightning Trainer: shuffled batches, dropout, BatchNorm, augmentation, validation, callbacks."""
 
+import argparse
 import logging
+import random
 import warnings
 
 import torch
 from common import data, network, seed
-from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch import Callback, LightningModule, Trainer
 from torch.utils.data import DataLoader
 
+parser = argparse.ArgumentParser()
+parser.add_argument("--workers", type=int, default=0)
+parser.add_argument("--accumulate", type=int, default=1)
+parser.add_argument("--fail-at", type=int, default=-1)
+args = parser.parse_args()
 warnings.simplefilter("ignore")
 logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
 seed()
 
 
+class Augmented(torch.utils.data.Dataset):
+    def __init__(self, count):
+        self.rows = data(count)
+
+    def __len__(self):
+        return len(self.rows)
+
+    def __getitem__(self, index):
+        x, y = self.rows[index]
+        return x + 0.1 * torch.randn(8) + 0.1 * random.random(), y
+
+
 class Net(LightningModule):
     def __init__(self):
         super().__init__()
-        self.net = torch.nn.Linear(8, 2)
+        self.net = network()
 
     def training_step(self, batch, index):
         x, y = batch
         loss = torch.nn.functional.cross_entropy(self.net(x), y)
+        self.log("loss", loss, on_step=True, on_epoch=True)
+        if self.global_step == args.fail_at:
+            raise KeyError("the user's own")
         print(self.current_epoch, index, loss.item(), flush=True)
         return loss
 
+    def validation_step(self, batch, index):
+        x, y = batch
+        self.log("val", torch.nn.functional.cross_entropy(self.net(x), y))
+
     def configure_optimizers(self):
-        return torch.optim.Adam(self.parameters(), lr=0.05)
+        optimizer = torch.optim.AdamW(self.parameters(), lr=0.05)
+        return [optimizer], [torch.optim.lr_scheduler.StepLR(optimizer, 1, gamma=0.5)]
 
 
+class Say(Callback):
+    def on_train_epoch_start(self, trainer, module):
+        print("epoch", trainer.current_epoch, torch.rand(1).item(), flush=True)
+
+    def on_train_epoch_end(self, trainer, module):
+        print("logged", sorted((k, v.item()) for k, v in trainer.callback_metrics.items()))
+
+
+print("building")
 model = Net()
+loaders = [
+    DataLoader(Augmented(count), 8, shuffle=shuffle, num_workers=args.workers)
+    for count, shuffle in ((44, True), (16, False))
+]
 options = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False}
-trainer = Trainer(max_epochs=3, accelerator="cpu", enable_model_summary=False, **options)
-trainer.fit(model, DataLoader(data(), 8))
-print("final", sum(v.double().sum().item() for v in model.state_dict().values()).hex())
+trainer = Trainer(
+    max_epochs=3,
+    accelerator="cpu",
+    enable_model_summary=False,
+    callbacks=[Say()],
+    accumulate_grad_batches=args.accumulate,
+    **options,
+)
+trainer.fit(model, *loaders)
+total = sum(v.double().sum().item() for v in model.state_dict().values())
+print("final", total.hex(), torch.rand(1).item(), random.random())
