@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from ..params.checkpoint import CheckpointParams
 from .checkpoint import Checkpoint
 from .completion import keep_model
+from .engine import write_engine
 from .environment import Ranks
 from .journal import Journal
 from .layout import Layout
@@ -22,6 +23,8 @@ from .stores.store import Lease, Store
 
 if TYPE_CHECKING:
     from lightning.pytorch import LightningDataModule, LightningModule, Trainer
+
+    from .adapter import LeanTrainer
 
 
 @dataclass(frozen=True)
@@ -101,9 +104,35 @@ class TrainerJob:
         }
         return Trainer(**{**ours, **options})
 
+    def lean_trainer(
+        self, *, arguments: Mapping[str, Any] | None = None, **options: Any
+    ) -> "LeanTrainer":
+        """Return a `LeanTrainer` for this job, for `fit`; `options` are its own and win over ours.
+
+        Args:
+            arguments: As of `trainer`.
+            options: Of `LeanTrainer`.
+        """
+        from .adapter import LeanTrainer
+
+        ours: dict[str, Any] = {
+            "arguments": None if arguments is None else dict(arguments),
+            "store": self.store,
+            "checkpoint": self.policy,
+            "journal": self.journal,
+            "lease": self.lease,
+            "stop": self.stop,
+            "trusted": self.trusted,
+            "devices": self.ranks.local_world_size,
+            "num_nodes": self.ranks.nodes,
+            "default_root_dir": self.layout.run,
+            "log_every_n_steps": 10,
+        }
+        return LeanTrainer(**{**ours, **options})
+
     def fit(
         self,
-        trainer: "Trainer",
+        trainer: "Trainer | LeanTrainer",
         model: "LightningModule",
         data: object = None,
         *,
@@ -113,7 +142,7 @@ class TrainerJob:
         """Train to the end, from the checkpoint of `resume`, and write the final model.
 
         Args:
-            trainer: From `self.trainer()`.
+            trainer: From `self.trainer()`, or from `self.lean_trainer()`.
             model: What is trained.
             data: A LightningDataModule, loaders (see `LoaderData`), or None: the model has them.
             batch_size: Samples per optimizer step over all ranks and accumulated batches; None
@@ -124,20 +153,19 @@ class TrainerJob:
             Refused: The checkpoint cannot be opened without more trust.
             TrainingStopped: The job was asked to stop; call it again to go on.
         """
-        data_module = self._data_module(data, model, trainer, batch_size=batch_size, seed=seed)
-        try:
-            trainer.fit(
-                model,
-                datamodule=data_module,
-                ckpt_path=None if self.resume is None else self.resume.path,
-                weights_only=not self.trusted,
-            )
-        except pickle.UnpicklingError as error:
-            raise Refused(
-                f"'{self.resume and self.resume.path}' holds more than tensors and plain data: "
-                f"{str(error).splitlines()[0]} Pass --trusted if you trust where it comes from."
-            ) from error
-        trainer.strategy.barrier("curitorch: every rank has trained to the end")
+        from lightning.pytorch import Trainer
+
+        if isinstance(trainer, Trainer):
+            write_engine(self.journal, "lightning")
+            self._fit_by_lightning(trainer, model, data, batch_size=batch_size, seed=seed)
+            barrier = trainer.strategy.barrier
+        else:
+            write_engine(self.journal, "lean")
+            trainer.batch_size, trainer.seed = batch_size, seed
+            begin = None if self.resume is None else self.resume.path
+            trainer.fit(model, datamodule=_as_data_module(data, model), ckpt_path=begin)
+            barrier = trainer.barrier
+        barrier("curitorch: every rank has trained to the end")
         if self.ranks.rank == 0:
             keep_model(
                 self.store,
@@ -146,27 +174,43 @@ class TrainerJob:
                 journal=self.journal,
             )
 
-    def _data_module(
+    def _fit_by_lightning(
         self,
-        data: object,
-        model: "LightningModule",
         trainer: "Trainer",
+        model: "LightningModule",
+        data: object,
         *,
         batch_size: int | None,
         seed: int,
-    ) -> "LightningDataModule":
-        from lightning.pytorch import LightningDataModule
-
-        from .data_modules import LoaderData, ModelData
+    ) -> None:
         from .loaders import put_in_order
 
-        if data is None:
-            module: LightningDataModule = ModelData(model)
-        else:
-            module = data if isinstance(data, LightningDataModule) else LoaderData(data)
+        module = _as_data_module(data, model)
         per_load = None if batch_size is None else batch_size // trainer.accumulate_grad_batches
         put_in_order(module, trainer, batch_size=per_load, seed=seed)
-        return module
+        try:
+            trainer.fit(
+                model,
+                datamodule=module,
+                ckpt_path=None if self.resume is None else self.resume.path,
+                weights_only=not self.trusted,
+            )
+        except pickle.UnpicklingError as error:
+            raise Refused(
+                f"'{self.resume and self.resume.path}' holds more than tensors and plain data: "
+                f"{str(error).splitlines()[0]} Pass --trusted if you trust where it comes from."
+            ) from error
+
+
+def _as_data_module(data: object, model: "LightningModule") -> "LightningDataModule":
+    """Return a user's data as one data module; without any, the model's own loaders."""
+    from lightning.pytorch import LightningDataModule
+
+    from .data_modules import LoaderData, ModelData
+
+    if data is None:
+        return ModelData(model)
+    return data if isinstance(data, LightningDataModule) else LoaderData(data)
 
 
 def _listed(value: Any) -> list[Any]:

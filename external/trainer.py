@@ -26,39 +26,56 @@ from .job import TrainerJob
 from .options import Refusal, job_from_options, job_options, refusals
 from .refused import Refused
 
+_DISPLAYS = ("enable_progress_bar", "enable_model_summary")
+"""Options of lightning.Trainer for what the lean loop does not have, whatever they say."""
 
-@click.command(help=__doc__, context_settings={"max_content_width": 100})
-@options_for(TrainerParams)
-@job_options
-@click.option(
-    "--accelerator",
-    default="auto",
-    show_default=True,
-    type=click.Choice(ACCELERATORS),
-    help="Train on GPUs, on the CPU, or on GPUs where there are any.",
-)
-@click.option(
-    "--strategy",
-    default="auto",
-    show_default=True,
-    help="Lightning's strategy, such as ddp or fsdp; auto: ddp for several processes.",
-)
-def main(**options: Any) -> None:
-    """Train what the options say; see the module's docstring."""
-    from torch.distributed.elastic.multiprocessing.errors import record
 
-    with refusals():
-        try:
-            params = from_options(TrainerParams, options)
-            params.check_complete()
-        except ValueError as error:
-            raise Refusal(str(error)) from error
-        check_accelerator(options["accelerator"])
-        model_class = import_model_class(params.model)
-        data_function = import_object(params.data, option="--data") if params.data else None
-        with job_from_options(options) as job:
-            if job is not None:
-                record(_train)(job, params, model_class, data_function, options)
+def program(text: str, *, engine: str = "lightning") -> click.Command:
+    """Return the trainer's command.
+
+    Args:
+        text: Its help.
+        engine: What trains, unless `--engine` says otherwise.
+    """
+
+    @click.command(
+        help=text,
+        context_settings={"max_content_width": 100, "default_map": {"engine": engine}},
+    )
+    @options_for(TrainerParams)
+    @job_options
+    @click.option(
+        "--accelerator",
+        default="auto",
+        show_default=True,
+        type=click.Choice(ACCELERATORS),
+        help="Train on GPUs, on the CPU, or on GPUs where there are any.",
+    )
+    @click.option(
+        "--strategy",
+        default="auto",
+        show_default=True,
+        help="Lightning's strategy, such as ddp or fsdp; auto: ddp for several processes.",
+    )
+    def main(**options: Any) -> None:
+        from torch.distributed.elastic.multiprocessing.errors import record
+
+        with refusals():
+            try:
+                params = from_options(TrainerParams, options)
+                params.check_complete()
+            except ValueError as error:
+                raise Refusal(str(error)) from error
+            check_accelerator(options["accelerator"])
+            model_class = import_model_class(params.model)
+            data_function = import_object(params.data, option="--data") if params.data else None
+            if params.engine == "lean":
+                check_classes(model_class, data_function)
+            with job_from_options(options) as job:
+                if job is not None:
+                    record(_train)(job, params, model_class, data_function, options)
+
+    return main
 
 
 def import_model_class(name: str) -> Any:
@@ -100,6 +117,20 @@ def check_accelerator(accelerator: str) -> None:
         )
 
 
+def check_classes(model_class: Any, data_function: Any) -> None:
+    """Refuse for the lean loop what the classes of a project define, before one is made.
+
+    Raises:
+        UnsupportedProject: It cannot be honoured.
+    """
+    from lightning.pytorch import LightningDataModule
+
+    from .adapter.refusals import check_classes
+
+    has_class = isinstance(data_function, type) and issubclass(data_function, LightningDataModule)
+    check_classes(model_class, data_function if has_class else None)
+
+
 def _train(
     job: TrainerJob,
     params: TrainerParams,
@@ -114,7 +145,8 @@ def _train(
     if data_function is not None:
         data = make_data(data_function, params, dataset_path=job.dataset_path, ranks=job.ranks)
     model = call_with(model_class, "--model_args", params.model_args)
-    trainer = job.trainer(
+    make = job.lean_trainer if params.engine == "lean" else job.trainer
+    trainer = make(
         arguments=params.model_args,
         max_epochs=params.epochs if params.epochs is not None else -1,
         max_steps=params.steps if params.steps is not None else -1,
@@ -129,18 +161,26 @@ def _train(
 
 
 def _trainer_args(params: TrainerParams) -> dict[str, Any]:
-    """Return the further options of lightning.Trainer, refusing unknown ones."""
-    from lightning.pytorch import Trainer
-
-    known = inspect.signature(Trainer).parameters
-    for name in params.trainer_args:
+    """Return the further options of the engine's trainer, refusing unknown ones."""
+    made: Any
+    if params.engine == "lean":
+        from .adapter import LeanTrainer as made  # noqa: N813 - one of two
+    else:
+        from lightning.pytorch import Trainer as made  # noqa: N813
+    known = inspect.signature(made).parameters
+    given = dict(params.trainer_args)
+    if params.engine == "lean":  # which shows nothing
+        given = {name: value for name, value in given.items() if name not in _DISPLAYS}
+    for name in given:
         if name not in known:
             raise Refused(
-                f"--trainer_args has {name!r}, which lightning.Trainer does not know. "
-                f"It knows: {', '.join(known)}."
+                f"--trainer_args has {name!r}, which {made.__module__.split('.')[0]}."
+                f"{made.__name__} does not know. It knows: {', '.join(known)}."
             )
-    return dict(params.trainer_args)
+    return given
 
+
+main = program(__doc__)
 
 if __name__ == "__main__":
     main()

@@ -12,7 +12,11 @@ from .limits import (
     check_number,
     check_target,
     check_text,
+    check_word,
 )
+
+ENGINES = ("lightning", "lean")
+"""What may train: Lightning's own Trainer, or our lean loop (`external.adapter`)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,7 +85,11 @@ class TrainerParams:
     )
     trainer_args: dict[str, object] = field(
         default_factory=dict,
-        metadata={"help": "Further options of lightning.Trainer."},
+        metadata={"help": "Further options of lightning.Trainer, or of the lean loop's."},
+    )
+    engine: str = field(
+        default="lightning",
+        metadata={"help": "What trains: 'lightning', its Trainer, or 'lean', our own exact loop."},
     )
 
     def __post_init__(self) -> None:
@@ -108,6 +116,7 @@ class TrainerParams:
         check_text("precision", self.precision, expected="a string such as '32-true'")
         check_number("gradient_clip", self.gradient_clip, unit="gradient norm", optional=True)
         check_integer("seed", self.seed, minimum=0, maximum=MAX_SEED)
+        check_word("engine", self.engine, ENGINES)
 
     def check_complete(self) -> None:
         """Refuse settings with which no training can start: no model, or no length.

@@ -80,6 +80,9 @@ class Fit:
             epoch=self.progress.epochs_completed,
             of_batch=of_batch,
         )
+        epoch_loop = self.trainer.fit_loop.epoch_loop
+        epoch_loop.logged_step = None if of_batch else self.logged.step
         for logger in loggers:
             logger.log_metrics(metrics=plain, step=step)
             logger.save()
+        epoch_loop.logged_step = None

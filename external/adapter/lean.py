@@ -23,7 +23,6 @@ from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities.model_helpers import is_overridden
 
 from ...params.checkpoint import CheckpointParams
-from ..checkpoint import FILE
 from ..curifactory_logger import CurifactoryLogger
 from ..environment import ranks
 from ..exact_resume import ExactResume
@@ -49,6 +48,7 @@ from .refusals import check
 from .saving import Saving
 from .schedulers import Schedulers
 from .settings import checked
+from .sharded_saving import newest_state
 from .stand_in import StandIn
 from .transfer import transfer_to
 from .world_data import WorldData
@@ -331,7 +331,7 @@ class LeanTrainer:
         with tempfile.TemporaryDirectory(prefix="curitorch-resume-") as folder:
             path = self._resume_path(ckpt_path, Path(folder))
             if path is not None:
-                checkpoint = checkpointing.read(path, trusted=self.trusted)
+                checkpoint = checkpointing.read(path, strategy, trusted=self.trusted)
         if checkpoint is not None:
             fit.is_resumed = True
             checkpointing.restore_model(fit, checkpoint)
@@ -360,8 +360,7 @@ class LeanTrainer:
             raise Refused(
                 "ckpt_path='last' needs a store to look in. Give LeanTrainer(store=…), or a path."
             )
-        found = self.store.fetch_newest_valid(FILE, folder)
-        return None if found is None else found[1]
+        return newest_state(self.store, folder)
 
     def _set_up_optimizers(self, fit: Fit) -> None:
         optimizers, configs = fit.calls.call("configure_optimizers", lambda: configured(fit.module))
@@ -421,6 +420,11 @@ class LeanTrainer:
         if saving is not None:
             saving.rescue(error)
             saving.close_after(error)
+
+    def barrier(self, name: str | None = None) -> None:
+        """Wait for all ranks of the last fit."""
+        if self.last_fit is not None:
+            self.last_fit.strategy.barrier(name)
 
     @property
     def callback_metrics(self) -> dict[str, Any]:

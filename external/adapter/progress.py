@@ -82,10 +82,12 @@ class _EpochLoop:
     def __init__(self, progress: Progress) -> None:
         self._progress = progress
         self.batch_progress = _BatchProgress(progress)
+        self.logged_step: int | None = None
+        """What loggers are told now; at an epoch's end Lightning counts its last step back."""
 
     @property
     def _batches_that_stepped(self) -> int:
-        return self._progress.stepped_batches
+        return self._progress.stepped_batches if self.logged_step is None else self.logged_step
 
     @property
     def total_batch_idx(self) -> int:

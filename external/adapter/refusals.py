@@ -69,14 +69,33 @@ def check(
     _say(findings, name_of(type(module)))
 
 
-def check_class(cls: type, owner: Literal["module", "datamodule"]) -> None:
-    """Refuse a class for what it defines, before there is an instance; nothing is warned.
+def check_classes(module: type, datamodule: type | None = None) -> None:
+    """Refuse a project for what its classes define, before one is made; warns of nothing.
 
     Raises:
         UnsupportedProject: As by `check`.
     """
-    refused = [each for each in _of_names(cls, owner) if each.verdict == "refused"]
-    _say(refused, name_of(cls))
+    _say(_refused_of_classes(module, datamodule), name_of(module))
+
+
+def check_class(cls: type, owner: Literal["module", "datamodule"]) -> None:
+    """Refuse one class for what it defines.
+
+    Raises:
+        UnsupportedProject: As by `check`.
+    """
+    module, datamodule = (cls, None) if owner == "module" else (None, cls)
+    _say(_refused_of_classes(module, datamodule), name_of(cls))
+
+
+def _refused_of_classes(module: type | None, datamodule: type | None) -> list[Finding]:
+    return [
+        finding
+        for owner, cls in (("module", module), ("datamodule", datamodule))
+        if cls is not None
+        for finding in _of_names(cls, owner)  # type: ignore[arg-type]
+        if finding.verdict == "refused"
+    ]
 
 
 def _of_names(subject: Any, owner: Literal["module", "datamodule"]) -> Iterator[Finding]:

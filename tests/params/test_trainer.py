@@ -23,6 +23,7 @@ IMPOSSIBLE = [
     ({"gradient_clip": float("nan")}, "gradient_clip is nan"),
     ({"seed": -1}, "seed is -1, expected a whole number from 0 to 4294967295."),
     ({"seed": 2**32}, "seed is 4294967296"),
+    ({"engine": "Lean"}, "engine is 'Lean', expected one of 'lightning', 'lean'."),
     ({"model_args": [1]}, "model_args is [1], expected a dictionary"),
     ({"model_args": {1: 2}}, "model_args has the key 1, expected a string. Write '1'."),
     ({"data_args": {"a": [object]}}, "data_args['a'][0] is <class 'object'>"),
