@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Literal
 
 from .attempt import read_attempts
+from .job_record import read_job
 from .layout import Layout
 from .manifest import read_manifest
 from .schema import UnreadableFile
@@ -20,6 +21,8 @@ Word = Literal["complete", "running", "stopped", "failed", "interrupted", "torn"
 
 SILENT_SECONDS = 30.0
 """How long a run whose holder is gone may be silent before it counts as interrupted."""
+SILENT_JOB_SECONDS = 3600.0
+"""So for a Slurm job, which goes on without whoever submitted it."""
 
 
 @dataclass(frozen=True)
@@ -77,7 +80,8 @@ def run_state(run: Path, *, now: float | None = None) -> RunState:
             "from the newest checkpoint.",
         )
     silent = (time.time() if now is None else now) - _last_sign(run, last.started)
-    if not alive and silent > SILENT_SECONDS and (here or holder is None):
+    allowed = SILENT_SECONDS if read_job(run) is None else SILENT_JOB_SECONDS
+    if not alive and silent > allowed and (here or holder is None):
         return RunState(
             "interrupted",
             f"Attempt {last.number} ended without a word, {_ago(silent)} ago; the same command "

@@ -17,10 +17,12 @@ from pathlib import Path
 from typing import Any
 
 from ..cachers.notebook import NotebookCacher
+from ..external.plain_settings import flat_settings, plain_settings
 from ..external.rundir import TrainingRun
 from ..params import TrainerParams
 from ..params.canonical import BOOKKEEPING
 from ..params.curifactory_api import Lazy, Record, aggregate, stage
+from .comparison import differing
 from .notebook_cells import Exploration, notebook_of
 
 _LEFT_OUT = {*BOOKKEEPING, "checkpoint", "launch"}
@@ -172,29 +174,17 @@ def _names(records: Sequence[Record]) -> dict[Record, str]:
     return names
 
 
-def _differences(params: Mapping[str, object]) -> dict[str, dict[str, object]]:
+def _differences(params: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     """Return for each parameter set what is not the same in all of them."""
-    flat = {name: dict(_flat(each)) for name, each in params.items()}
-    keys = dict.fromkeys(key for values in flat.values() for key in values)
-    different = [key for key in keys if len({repr(each.get(key)) for each in flat.values()}) > 1]
-    return {name: {key: values.get(key) for key in different} for name, values in flat.items()}
-
-
-def _flat(value: object, prefix: str = "") -> list[tuple[str, object]]:
-    """Return the settings in a parameter set as `trainer.model_args.width` and their values."""
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        entries = {each.name: getattr(value, each.name) for each in dataclasses.fields(value)}
-        if not prefix:
-            entries = {key: entry for key, entry in entries.items() if key not in _LEFT_OUT}
-    elif isinstance(value, Mapping):
-        entries = {str(key): entry for key, entry in value.items()}
-    else:
-        return [(prefix, value if _is_literal(value) else repr(value))] if prefix else []
-    return [
-        found
-        for key, entry in entries.items()
-        for found in _flat(entry, f"{prefix}.{key}" if prefix else key)
-    ]
+    flat = {}
+    for name, each in params.items():
+        fields = dataclasses.fields(each) if dataclasses.is_dataclass(each) else ()
+        own = {f.name: getattr(each, f.name) for f in fields if f.name not in _LEFT_OUT}
+        flat[name] = flat_settings(plain_settings(own))
+    return {
+        name: {key: value if _is_literal(value) else str(value) for key, value in own.items()}
+        for name, own in differing(flat).items()
+    }
 
 
 def _is_literal(value: object) -> bool:

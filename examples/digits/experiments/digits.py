@@ -11,7 +11,7 @@ from pathlib import Path
 import curifactory as cf
 
 from curitorch.cachers import DatasetCacher
-from curitorch.stages import external_evaluation, external_training
+from curitorch.stages import external_evaluation, external_training, sweep_notebook
 
 
 def run(param_sets, manager):
@@ -19,6 +19,7 @@ def run(param_sets, manager):
     records = [cf.Record(manager, params) for params in param_sets]
     for record in records:
         evaluate(train(make_dataset(record)))
+    explore(cf.Record(manager, None), records)
     show(cf.Record(manager, None), records)
 
 
@@ -43,6 +44,8 @@ def make_dataset(record):
 train = external_training(inputs={"dataset": "dataset_path"})
 
 evaluate = external_evaluation(inputs={"dataset": "dataset_path"})
+
+explore = sweep_notebook(name="explore")  # data/cache/…_explore_notebook.ipynb, for one run or more
 
 
 @cf.aggregate(["run", "metrics"], [])
