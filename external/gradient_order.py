@@ -9,7 +9,7 @@ nothing.
 
 import warnings
 
-from lightning.fabric import strategies
+from lightning.fabric.strategies.ddp import DDPStrategy as FabricDDPStrategy
 from lightning.pytorch import Trainer
 from lightning.pytorch.strategies import DDPStrategy
 from lightning.pytorch.utilities import rank_zero_warn
@@ -22,7 +22,7 @@ def keep_buckets(trainer: Trainer) -> None:
 
 def keep_layout(strategy: object, world_size: int) -> None:
     """As `keep_buckets`, for a strategy of Lightning's Trainer or of Fabric."""
-    if not isinstance(strategy, DDPStrategy | strategies.DDPStrategy) or world_size < 3:
+    if not isinstance(strategy, DDPStrategy | FabricDDPStrategy) or world_size < 3:
         return
     chosen = strategy._ddp_kwargs
     if chosen.get("find_unused_parameters") is False or chosen.get("static_graph"):

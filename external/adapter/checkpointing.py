@@ -24,7 +24,9 @@ from ..stores.place import DETAILS_KEY
 from ..stores.verified_io import VerifiedCheckpointIO
 from ..unfinished_epoch import restore_stop
 from .fit import Fit
+from .lean_strategy import LeanStrategy
 from .progress import loops_state
+from .sharded_saving import read_parts
 
 
 def known(fit: Fit, logged: dict[str, Any], metrics: dict[str, Any]) -> dict[str, Any]:
@@ -153,7 +155,7 @@ def _describe(
     }
 
 
-def read(path: Path, *, trusted: bool) -> dict[str, Any]:
+def read(path: Path, strategy: LeanStrategy, *, trusted: bool) -> dict[str, Any]:
     """Read a checkpoint of ours or of Lightning's.
 
     Raises:
@@ -161,7 +163,8 @@ def read(path: Path, *, trusted: bool) -> dict[str, Any]:
         UnreadableFile: It is torn or altered.
     """
     try:
-        content = VerifiedCheckpointIO().load_checkpoint(
+        parts = read_parts(path, mesh=strategy.future_mesh, trusted=trusted)
+        content = parts or VerifiedCheckpointIO().load_checkpoint(
             str(path), map_location="cpu", weights_only=not trusted
         )
     except pickle.UnpicklingError as error:
@@ -203,7 +206,7 @@ def restore_training(fit: Fit, checkpoint: dict[str, Any]) -> None:
     if fit.precision.name in checkpoint:
         fit.precision.plugin.load_state_dict(checkpoint[fit.precision.name])
     for optimizer, state in zip(trainer.optimizers, checkpoint["optimizer_states"], strict=False):
-        optimizer.load_state_dict(state)
+        optimizer.load_state_dict(fit.strategy.divided(state, optimizer))
     for config, state in zip(
         trainer.lr_scheduler_configs, checkpoint["lr_schedulers"], strict=False
     ):

@@ -9,7 +9,7 @@ Sequential and has parameters; the rest is one more. A module that calls `fully_
 from collections.abc import Iterator
 
 import torch
-from lightning.fabric.strategies import ModelParallelStrategy
+from lightning.fabric.strategies.model_parallel import ModelParallelStrategy
 from torch.distributed.device_mesh import DeviceMesh
 from torch.distributed.fsdp import FSDPModule, fully_shard
 

@@ -11,9 +11,11 @@ from typing import Any
 
 import torch
 from lightning.fabric import Fabric
+from lightning.fabric.strategies.model_parallel import ModelParallelStrategy
 from lightning.pytorch import LightningModule
 from torch.nn.parallel import DistributedDataParallel
 
+from ..refused import Refused
 from .precision import LeanPrecision
 
 _IGNORED = "_ddp_params_and_buffers_to_ignore"
@@ -34,7 +36,7 @@ class Passes(torch.nn.Module):
     def forward(self, method: str, *arguments: Any) -> Any:
         """Return what the method returns."""
         result = getattr(self.module, method)(*arguments)
-        if self.is_manual and self.wrapper is not None:
+        if self.is_manual and self.wrapper is not None and method == "training_step":
             # It has had its backward passes: the wrapper shall prepare none.
             self.wrapper.require_backward_grad_sync = False
         return result
@@ -66,6 +68,7 @@ class LeanStrategy:
         self.after_backward: Callable[[], Any] | None = None
         self.before_step: Callable[[Any], None] = lambda optimizer: None
         self._lightning_optimizers: list[Any] = []
+        self.mesh: Any = None  # of the processes that share the tensors, once they do
 
     def wrap(self) -> None:
         """Let the strategy wrap the module, which is complete now; `training_step` goes through."""
@@ -75,16 +78,38 @@ class LeanStrategy:
         if not any(parameter.requires_grad for parameter in module.parameters()):
             return  # DDP refuses a module with nothing to synchronise
         passes = Passes(module)
+        if isinstance(self.inner, ModelParallelStrategy):
+            if passes.is_manual:
+                raise Refused(
+                    f"{type(module).__qualname__}.automatic_optimization is False, and "
+                    "strategy='fsdp2' gathers parameters around whole steps. Use automatic "
+                    "optimization, or strategy='ddp'."
+                )
+            self.mesh = self.future_mesh
         wrapped = self.inner.setup_module(passes)
         self.wrapped = wrapped
         if isinstance(wrapped, DistributedDataParallel):
-            self.ddp = passes.wrapper = None
             self.ddp = wrapped
             if passes.is_manual:
                 object.__setattr__(passes, "wrapper", wrapped)  # not as a submodule of itself
                 self.training_step = self._manual_step
                 return
         self.training_step = lambda *arguments: wrapped("training_step", *arguments)
+
+    @property
+    def future_mesh(self) -> Any:
+        """What `mesh` becomes by `wrap`; None if tensors stay whole."""
+        if self.fabric.world_size > 1 and isinstance(self.inner, ModelParallelStrategy):
+            return self.inner.device_mesh["data_parallel"]
+        return None
+
+    def divided(self, state: dict[str, Any], optimizer: torch.optim.Optimizer) -> dict[str, Any]:
+        """Return an optimizer's state_dict as its parameters lie in the processes."""
+        if self.mesh is None:
+            return state
+        from .sharded import spread_optimizer
+
+        return spread_optimizer(state, optimizer)
 
     def step_of(self, name: str) -> Callable[..., Any]:
         """Return a step of the module, such as validation_step, as it goes through the wrapper."""

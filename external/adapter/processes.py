@@ -3,7 +3,6 @@
 from typing import Any
 
 from ..refused import Refused
-from .fully_sharded import fsdp2
 from .world import tree_strategy
 
 
@@ -28,4 +27,8 @@ def processes(options: dict[str, Any], *, is_world: bool) -> dict[str, Any]:
             f"strategy='fsdp2' with devices={devices!r}: it has to know the number of processes. "
             "Give a number, or start them by torchrun."
         )
-    return {**options, "strategy": "auto" if count == 1 else fsdp2(count)}
+    if count == 1:
+        return {**options, "strategy": "auto"}
+    from .fully_sharded import fsdp2  # imports much that nobody else needs
+
+    return {**options, "strategy": fsdp2(count)}

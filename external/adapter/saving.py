@@ -64,16 +64,20 @@ class Saving:
         self._trainer: Any = fit.trainer
         self._held = contextlib.ExitStack()
         self._saver: Saver | None = None
+        self._lease: Lease | None = None
         if store is not None and fit.strategy.is_global_zero:
             if lease is None:
                 lease = self._held.enter_context(store.lease(holder()))
+            self._lease = lease
             self._saver = Saver(
                 store,
                 asynchronous=policy.asynchronous,
                 lease=lease,
                 retention=retention(policy),
             )
-        self._clean = CleanState() if policy.at_error and store is not None else None
+        is_whole = fit.strategy.mesh is None  # rank 0 alone has only its part otherwise
+        rescues = policy.at_error and store is not None and is_whole
+        self._clean = CleanState() if rescues else None
         self._metrics: MetricStates | None = None
         self._talk = Talk(fit.strategy.world_size)
         self._validation_talk = Talk(fit.strategy.world_size)
@@ -216,7 +220,7 @@ class Saving:
             is_cut = progress.completed and not progress.is_last_batch
             if is_cut and place[1] == 0 and was_cut(self._trainer):
                 place = (progress.epochs_processed - 1, progress.completed)
-            self._save(at=place)
+            self._save(at=place, whole=True)
         raise_together(self._trainer, self._failure(Saver.wait))
 
     def rescue(self, error: BaseException) -> None:
@@ -267,6 +271,7 @@ class Saving:
         own: dict[str, Any] | None = None,
         moment: Moment = Moment.REST,
         alone: bool = False,
+        whole: bool = False,
     ) -> None:
         """Save one checkpoint; every rank calls it, rank 0 writes, perhaps in the background."""
         if self._journal is not None:
@@ -283,14 +288,42 @@ class Saving:
             alone=alone,
         )
         step, details = self.fit.progress.steps, details_of(checkpoint)
-        failure = self._failure(
-            lambda saver: saver.save(step, checkpoint, details=details, then=self._announce)
-        )
+        failure = self._write(step, checkpoint, details, whole=whole)
         if not alone:
             raise_together(self._trainer, failure)
         elif failure is not None:
             raise failure
         self._saved_step, self._saved_at = step, self._clock()
+
+    def _write(
+        self, step: int, checkpoint: dict[str, Any], details: dict[str, Any], *, whole: bool
+    ) -> Exception | None:
+        """Write a checkpoint, in parts if its tensors lie so and it need not be `whole`."""
+        rank = self.fit.strategy.global_rank
+        if self.fit.strategy.mesh is not None:
+            from .sharded import gathered
+            from .sharded_saving import save_parts
+
+            if not whole:
+                assert self.store is not None
+                try:
+                    stored = save_parts(
+                        self.store,
+                        step,
+                        checkpoint,
+                        details=details,
+                        lease=self._lease,
+                        retention=retention(self.policy),
+                    )
+                except (OSError, StoreError) as error:
+                    return error
+                if stored is not None:
+                    self._announce(stored)
+                return None
+            checkpoint = gathered(checkpoint, rank=rank)
+        return self._failure(
+            lambda saver: saver.save(step, checkpoint, details=details, then=self._announce)
+        )
 
     def _remember(self) -> None:
         """Take note of a boundary, for a checkpoint after an error."""

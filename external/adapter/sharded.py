@@ -12,19 +12,22 @@ It is read by any number of processes, or as a whole by one.
 import copy
 import pickle
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
-import torch.distributed.checkpoint as dcp
 from torch import Tensor
+from torch.distributed.checkpoint.filesystem import FileSystemReader
 from torch.distributed.checkpoint.metadata import StorageMeta
+from torch.distributed.checkpoint.state_dict_loader import load
+from torch.distributed.checkpoint.state_dict_saver import save
 from torch.distributed.device_mesh import DeviceMesh
 from torch.distributed.tensor import DTensor, Replicate, Shard, distribute_tensor, empty
 
 from ..stores.store import Lease, Store, StoredCheckpoint, StoreError
+from .sharded_saving import REST
 
-REST = "rest.ckpt"
 _METADATA = "metadata"
 _MARK = "curitorch_sharded"
 _DESCRIPTIONS = {
@@ -34,11 +37,6 @@ _DESCRIPTIONS = {
     *(("pathlib", name) for name in ("Path", "PosixPath", "PurePosixPath")),
     *(("pathlib._local", name) for name in ("Path", "PosixPath", "PurePosixPath")),
 }
-
-
-def is_sharded(path: Path) -> bool:
-    """Return whether a folder is such a checkpoint, as a local store keeps it."""
-    return (path / REST).is_file()
 
 
 def write_shards(state: Any, folder: Path, *, rank: int) -> None:
@@ -58,7 +56,7 @@ def write_shards(state: Any, folder: Path, *, rank: int) -> None:
         return {_MARK: name, "shape": [*tensor.shape], "dtype": tensor.dtype, "dims": _dims(tensor)}
 
     rest = _replaced(state, lambda each: isinstance(each, DTensor), take)
-    dcp.save(parts, checkpoint_id=folder)
+    save(parts, checkpoint_id=folder)
     if rank == 0:
         torch.save(rest, folder / REST)
 
@@ -103,13 +101,20 @@ def fetch_shards(store: Store, stored: StoredCheckpoint, folder: Path) -> Path:
     return paths.pop() if len(paths) == 1 else folder
 
 
-def read_shards(folder: Path, *, mesh: DeviceMesh | None = None, weights_only: bool = True) -> Any:
+def read_shards(
+    folder: Path,
+    *,
+    mesh: DeviceMesh | None = None,
+    whole: tuple[str, ...] = (),
+    weights_only: bool = True,
+) -> dict[str, Any]:
     """Return the state that `write_shards` wrote, sharded over `mesh` or whole.
 
     Args:
         folder: Its files, as a store keeps them.
         mesh: The processes that share the tensors, however many wrote them; each calls it. None:
             this process alone gets everything.
+        whole: Keys of the state whose tensors every process gets as a whole.
         weights_only: As in `torch.load`.
 
     Raises:
@@ -118,7 +123,7 @@ def read_shards(folder: Path, *, mesh: DeviceMesh | None = None, weights_only: b
     rest = torch.load(folder / REST, map_location="cpu", weights_only=weights_only)
     parts: dict[str, Any] = {}
 
-    def make(mark: dict[str, Any]) -> Any:
+    def make(mark: dict[str, Any], mesh: DeviceMesh | None) -> Any:
         shape, dtype = mark["shape"], mark["dtype"]
         if mesh is None:
             tensor: Any = torch.empty(shape, dtype=dtype)
@@ -128,8 +133,14 @@ def read_shards(folder: Path, *, mesh: DeviceMesh | None = None, weights_only: b
         parts[mark[_MARK]] = tensor
         return tensor
 
-    state = _replaced(rest, lambda each: isinstance(each, dict) and _MARK in each, make)
-    dcp.load(parts, storage_reader=_Reader(folder), no_dist=mesh is None)
+    def is_mark(value: Any) -> bool:
+        return isinstance(value, dict) and _MARK in value
+
+    state = {
+        key: _replaced(value, is_mark, partial(make, mesh=None if key in whole else mesh))
+        for key, value in rest.items()
+    }
+    load(parts, storage_reader=_Reader(folder), no_dist=mesh is None)
     return state
 
 
@@ -178,7 +189,7 @@ def spread_optimizer(state: dict[str, Any], optimizer: torch.optim.Optimizer) ->
     return cut
 
 
-class _Reader(dcp.FileSystemReader):
+class _Reader(FileSystemReader):
     """Reads the metadata under the name that a store can keep, and nothing else than metadata."""
 
     def __init__(self, folder: Path) -> None:

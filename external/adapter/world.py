@@ -12,7 +12,7 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from lightning.fabric.strategies import DDPStrategy
+from lightning.fabric.strategies.ddp import DDPStrategy
 from torch import Tensor
 
 from ..randomness import derive_seed, seed_generators
@@ -103,7 +103,7 @@ class WorldAutomatic(Automatic):
                 if self._grain.is_last:
                     end(outputs, batch, self._grain.batch)
 
-            calls.on_train_batch_end = on_train_batch_end
+            calls.on_train_batch_end = on_train_batch_end  # type: ignore[attr-defined]
 
     def run(self, batch: Any, number: int, *, accumulates: bool) -> Any:
         """Train on one grain; see `Automatic`."""

@@ -81,8 +81,9 @@ class WorldData(FitData):
 
     def _evaluation_loaders(self, made: Any) -> Any:
         """Return validation loaders that every process goes through as a whole."""
+        alone: Any = _Alone(self._trainer)
         return evaluation_loaders(
-            made, _Alone(self._trainer), batch_size=None, seed=self._seed, role="val_dataloader"
+            made, alone, batch_size=None, seed=self._seed, role="val_dataloader"
         )
 
 

@@ -1,0 +1,97 @@
+"""A fit whose tensors lie in parts on all processes, into its store and out of it.
+
+What of torch writes and reads the parts is imported only where there are any.
+"""
+
+import contextlib
+from pathlib import Path
+from typing import Any
+
+import torch.distributed as dist
+
+from ..checkpoint import FILE
+from ..stores.retention import Retention
+from ..stores.store import Lease, Store, StoredCheckpoint, StoreError
+
+REST = "rest.ckpt"
+"""What the file is called that has all but the parts (see `sharded`)."""
+
+
+def save_parts(
+    store: Store,
+    step: int,
+    checkpoint: dict[str, Any],
+    *,
+    details: dict[str, Any],
+    lease: Lease | None,
+    retention: Retention,
+) -> StoredCheckpoint | None:
+    """Save `checkpoint` by all processes, who all call this; rank 0 gets what it became.
+
+    Raises:
+        StoreError, OSError: It could not be written, on rank 0 or on all; what was there before
+            is as it was.
+    """
+    from torch.distributed.checkpoint.api import CheckpointException
+
+    from .sharded import put_shards, write_shards
+
+    rank, processes = dist.get_rank(), dist.get_world_size()
+    with contextlib.ExitStack() as stack:
+        failure: OSError | None = None
+        place: list[str | None] = [None]
+        if rank == 0:
+            try:
+                place = [str(stack.enter_context(store.drafting()))]
+            except OSError as error:
+                failure = error
+        dist.broadcast_object_list(place, 0)
+        if failure is not None:
+            raise failure
+        if place[0] is None:
+            return None
+        folder = Path(place[0])
+        try:
+            write_shards(checkpoint, folder, rank=rank)
+        except CheckpointException as error:
+            reasons = "; ".join(f"rank {n}: {each[0]}" for n, each in error.failures.items())
+            raise StoreError(f"The parts of a checkpoint were not written. {reasons}") from error
+        dist.barrier()
+        if rank != 0:
+            return None
+        stored = put_shards(store, step, folder, processes=processes, details=details, lease=lease)
+        store.prune(retention, lease=lease)
+        return stored
+
+
+def newest_state(store: Store, folder: Path) -> Path | None:
+    """Return the newest valid training state of a store, in parts or whole; None if there is none.
+
+    Args:
+        store: Where to look.
+        folder: Where copies go if they are needed.
+    """
+    existing = store.list()
+    if not any(REST in each.files for each in existing):
+        found = store.fetch_newest_valid(FILE, folder)
+        return None if found is None else found[1]
+    newest = store.newest_valid()
+    if newest is None:
+        return None
+    if REST in newest.files:
+        from .sharded import fetch_shards
+
+        return fetch_shards(store, newest, folder)
+    return store.fetch(newest, FILE, folder)
+
+
+def read_parts(path: Path, *, mesh: Any, trusted: bool) -> dict[str, Any] | None:
+    """Return the checkpoint in the folder `path`, or None if that is none in parts.
+
+    The model's tensors are whole in every process; those of optimizers are divided over `mesh`.
+    """
+    if not (path / REST).is_file():
+        return None
+    from .sharded import read_shards
+
+    return read_shards(path, mesh=mesh, whole=("state_dict",), weights_only=not trusted)
