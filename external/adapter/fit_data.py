@@ -37,9 +37,7 @@ class Batches:
             loader = CombinedLoader(loader, "max_size_cycle")  # as Lightning does
         self.loader = loader
         self.is_combined = isinstance(loader, CombinedLoader)
-        length = None if self.is_combined and limit != 1.0 else sized_len(loader)
-        if self.is_combined and length is None:
-            length = self._length_of_several()
+        length = self._length_of_several() if self.is_combined else sized_len(loader)
         self.length = _limited(None if length is None else length // unit, limit) * unit
         self.limit = limit if isinstance(limit, int) else None
         self.is_sized = length is not None
