@@ -7,7 +7,9 @@ Names are those of Lightning's Trainer where it has them; docs/adapter.md says w
 """
 
 import math
+import signal
 import tempfile
+import threading
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -223,7 +225,7 @@ class LeanTrainer:
         fit = self._put_together(model, made, datamodule)
         self.last_fit = fit
         saving: Saving | None = None
-        self.stop.listen()
+        handlers = _listen(self.stop)
         try:
             checkpoint = self._set_up(fit, ckpt_path)
             saving = self._saving(fit)
@@ -233,6 +235,8 @@ class LeanTrainer:
             self._end_after(error, fit, saving)
             raise
         finally:
+            for number, handler in handlers.items():
+                signal.signal(number, handler)
             fit.logged.detach()
             fit.data.close()
         self._tear_down(fit)
@@ -440,6 +444,15 @@ class LeanTrainer:
     def current_epoch(self) -> int:
         """Whole epochs done by the last fit."""
         return 0 if self.last_fit is None else self.last_fit.progress.epochs_completed
+
+
+def _listen(stop: StopRequest) -> dict[int, Any]:
+    """Install the handlers of `stop`; returns those that were there before."""
+    if threading.current_thread() is not threading.main_thread():
+        return {}  # only that one may
+    before = {number: signal.getsignal(number) for number in stop.SIGNALS}
+    stop.listen()
+    return {number: handler for number, handler in before.items() if handler is not None}
 
 
 def _source(given: Any, owner: Any, name: str) -> Callable[[], Any]:

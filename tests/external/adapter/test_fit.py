@@ -1,4 +1,4 @@
-"""A lean fit trains what Lightning's Trainer trains, bit by bit, and goes on as if uninterrupted."""
+"""A lean fit trains what the Trainer trains, bit by bit, and goes on as if uninterrupted."""
 
 import pytest
 import torch
