@@ -103,7 +103,8 @@ class ExactResume(Callback):
         """Bring the loaded loops to rest, and take this rank's part."""
         if trainer.state.fn != "fit":
             return
-        compare(checkpoint.get(SWITCHES), switches(trainer.strategy.root_device))
+        if trainer.is_global_zero:
+            compare(checkpoint.get(SWITCHES), switches(trainer.strategy.root_device))
         saved = checkpoint.get(KEY)
         loops = checkpoint["loops"]["fit_loop"]
         when, cut = moment_of_plain_file(loops), True

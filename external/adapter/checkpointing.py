@@ -22,6 +22,8 @@ from ..refused import Refused
 from ..schema import check_schema
 from ..stores.place import DETAILS_KEY
 from ..stores.verified_io import VerifiedCheckpointIO
+from ..switches import KEY as SWITCHES
+from ..switches import compare, switches
 from ..unfinished_epoch import restore_stop
 from .fit import Fit
 from .lean_strategy import LeanStrategy
@@ -118,6 +120,7 @@ def dump(
     loader = trainer.train_dataloader
     if hasattr(loader, "state_at"):
         own = {**own, "data": loader.state_at(*place, over=batches["is_last_batch"])}
+    checkpoint[SWITCHES] = switches(fit.strategy.root_device)
     checkpoint[KEY] = {
         "schema": SCHEMA,
         "moment": str(moment),
@@ -215,6 +218,8 @@ def restore_training(fit: Fit, checkpoint: dict[str, Any]) -> None:
         state = checkpoint["callbacks"].get(fit.stopping.state_key)
         if state is not None:
             fit.stopping.load_state_dict(state)
+    if trainer.is_global_zero:
+        compare(checkpoint.get(SWITCHES), switches(fit.strategy.root_device))
     saved, loops = checkpoint.get(KEY), checkpoint["loops"]["fit_loop"]
     when, cut = moment_of_plain_file(loops), True
     if saved is not None:

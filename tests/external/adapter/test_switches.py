@@ -9,6 +9,7 @@ import torch
 from lightning.pytorch import Trainer
 from lightning.pytorch.demos.boring_classes import BoringModel
 
+from curitorch.external.adapter import LeanTrainer
 from curitorch.external.checkpoint import newest_valid
 from curitorch.external.stores import PeriodicCheckpoint
 from curitorch.external.switches import KEY, compare, differences, switches
@@ -84,4 +85,20 @@ def test_the_lightning_engine_records_them_and_says_a_difference(tmp_path):
     saved[KEY]["threads"] += 1
     torch.save(saved, tmp_path / "altered.ckpt")
     with pytest.warns(UserWarning, match="was trained with threads="):
+        fit(2, tmp_path / "altered.ckpt")
+
+
+def test_the_lean_engine_records_them_and_says_a_difference(tmp_path):
+    def fit(steps, resume=None):
+        trainer = LeanTrainer(max_steps=steps, accelerator="cpu", store=tmp_path / "store")
+        model = BoringModel()
+        trainer.fit(model, model.train_dataloader(), ckpt_path=resume)
+
+    fit(1)
+    path = newest_valid(tmp_path / "store").path
+    saved = torch.load(path, weights_only=True)
+    assert saved[KEY] == switches()
+    saved[KEY]["deterministic"] = True
+    torch.save(saved, tmp_path / "altered.ckpt")
+    with pytest.warns(UserWarning, match=r"use_deterministic_algorithms\(True\) brings it back"):
         fit(2, tmp_path / "altered.ckpt")
