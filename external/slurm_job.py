@@ -34,6 +34,9 @@ from .stop import EXIT_CODES
 
 SCRIPT = "job.sbatch"
 
+LOADER_TERMINATED = "is killed by signal: Terminated"
+"""What a rank raises when Slurm signals all processes of a step, its loader's workers as well."""
+
 
 @dataclass(frozen=True)
 class _Way:
@@ -125,7 +128,10 @@ def _failed_by_itself(run: Path, attempt: Attempt) -> bool:
     """Return whether a rank raised what is neither a stop nor a lost connection."""
     reports = read_reports(Layout(run).logs(attempt.number))
     failed = [r.error for r in reports if r.exit_code not in EXIT_CODES.values()]
-    return any(error is not None and not error.is_victim for error in failed)
+    return any(
+        error is not None and not error.is_victim and LOADER_TERMINATED not in error.message
+        for error in failed
+    )
 
 
 def _restore(run: Path, attempt: Attempt, saves: Path) -> int:

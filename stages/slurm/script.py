@@ -53,6 +53,9 @@ while kill -0 "$step" 2>/dev/null; do wait "$step"; done  # a trapped signal end
 wait "$step"
 rc=$?
 
+if [ -z "$asked" ] && [ "$1" != here ]; then  # a preemption mostly tells the ranks alone
+    case $(scontrol --oneliner show job "$job") in *PreemptTime=[0-9]*) asked=pause ;; esac
+fi
 # srun's exit code does not tell a crash from a stop that was asked for; what the ranks wrote does.
 outcome=$(books end "$rc" "$asked") || outcome=failed
 echo "$(date '+%F %T') attempt $CURITORCH_ATTEMPT: $outcome (srun ended with $rc)"
@@ -60,6 +63,9 @@ if [ "$outcome" = complete ]; then exit 0; fi
 if [ "$outcome" = stopped ] && [ "$asked" = pause ] &&
     [ "${SLURM_RESTART_COUNT:-0}" -lt @requeues@ ]; then
     scontrol requeue "$job" && sleep 300  # Slurm ends the script, and begins it again
+fi
+if [ "$outcome" = stuck ]; then
+    echo "Two attempts did not get a step further: is the time limit too short?"
 fi
 if [ "$outcome" != failed ]; then exit 143; fi
 if [ "$rc" -eq 0 ]; then exit 1; fi
@@ -167,15 +173,12 @@ def header(
         ValueError: A path cannot stand in such a line.
     """
     output = Path(str(log.parent).replace("%", "%%")) / log.name
-    nodes = str(launch.nodes)
-    if slurm.min_nodes is not None:
-        nodes = f"{slurm.min_nodes}-{launch.nodes}"
     options = {
         "job-name": name,
         "partition": slurm.partition,
         "account": slurm.account,
         "time": slurm.time_limit,
-        "nodes": nodes,
+        "nodes": launch.nodes,
         "ntasks-per-node": 1,
         "cpus-per-task": slurm.cpus_per_node,
         "gpus-per-node": slurm.gpus_per_node,

@@ -3,6 +3,7 @@
 import logging
 import shlex
 import time
+from pathlib import Path
 
 from ...external.attempt import Outcome, end_attempt, next_attempt
 from ...external.rundir import TrainingRun
@@ -130,7 +131,8 @@ def check_end(followed: Followed, *, interrupted: bool) -> None:
         raise _never_began(followed, f"{name} ended as {state} before its script began")
     if attempt.outcome == "stopped":
         raise TrainerStopped(
-            f"{name} was asked to stop and did, at step {followed.progress.step}. {AGAIN}"
+            f"{name} was asked to stop and did, at step {followed.progress.step}. {AGAIN} "
+            f"What its script said: {_log(followed)}"
         )
     if attempt.exit_code == 0:
         raise no_model(run, attempt, FileNotFoundError(run.model_path))
@@ -164,10 +166,16 @@ def _final(job: Job) -> str:
 
 
 def _never_began(followed: Followed, cause: str) -> TrainerFailed:
-    logs = sorted((followed.run.path / "slurm").glob("job-*.log"), key=lambda p: p.stat().st_mtime)
-    log = logs[-1] if logs else followed.run.path / "slurm"
+    log = _log(followed)
     tail = log_tail(log)
     lines = [f"{cause}. Its log: {log}", *(f"  | {line}" for line in tail.splitlines())]
     return TrainerFailed(
         "\n".join(lines), exit_code=1, rank=None, cause=cause, log=log, log_tail=tail
     )
+
+
+def _log(followed: Followed) -> Path:
+    """Return the newest log of a job's script in the run directory."""
+    folder = followed.run.path / "slurm"
+    logs = sorted(folder.glob("job-*.log"), key=lambda path: path.stat().st_mtime)
+    return logs[-1] if logs else folder

@@ -68,6 +68,16 @@ class Slurm:
         )
         return int(done.stdout.split("Restarts=")[1].split()[0])
 
+    def set_limit(self, job: str, minutes: int) -> None:
+        words = ["scontrol", "update", f"JobId={job}", f"TimeLimit={minutes}"]
+        subprocess.run(words, check=True)
+
+    def end_soon(self, job: str) -> None:
+        """Let a job run to the end of this minute, or of the next, and no longer."""
+        words = ["squeue", "-h", "-j", job, "--format=%M"]
+        done = subprocess.run(words, capture_output=True, text=True, check=True)
+        self.set_limit(job, int(done.stdout.strip().split(":")[-2]) + 1)
+
     def wait_until(self, is_so, seconds: float = 60):
         deadline = time.monotonic() + seconds
         while not (found := is_so()):
