@@ -124,6 +124,11 @@ class Logged(LogPhases):
                     batch_size = self._samples = samples_in(self._batch)
         logged.add(value, batch_size)
 
+    def hooks_of(self, name: str) -> set[str]:
+        """Return the hooks of training in which a value is logged that is shown as `name`."""
+        forms = (name, name.removesuffix("_step"), name.removesuffix("_epoch"))
+        return {hook for hook, logged, _ in self._train.known if hook and logged in forms}
+
     def capture(self) -> dict[str, Any]:
         """Return all that an unfinished epoch has gathered, between two batches, in some µs.
 

@@ -16,6 +16,7 @@ from .manual import Manual
 from .saving import Saving
 from .validation import Validation
 from .world import WorldAutomatic
+from .world_validation import WorldValidation
 
 
 class Loop:
@@ -27,6 +28,7 @@ class Loop:
         kind = Automatic if fit.module.automatic_optimization else Manual
         if fit.is_for_any_world:
             kind = WorldAutomatic
+            self.validation = WorldValidation(fit, saving)
         self.optimization: Automatic | Manual = kind(fit, saving.stepping)
         settings = vars(fit.trainer)
         self.max_epochs: int = settings["max_epochs"]

@@ -23,6 +23,7 @@ from .grains import Grain
 from .tree_reduction import GradientTree
 
 _PLAIN = ("auto", "ddp")
+_OF_EPOCHS = {"on_train_epoch_start", "on_train_epoch_end"}
 
 
 class TreeStrategy(DDPStrategy):
@@ -138,6 +139,7 @@ class WorldAutomatic(Automatic):
         if self._grain.is_last:
             self._tree.finish()
             self._check_buffers()
+            self._check_monitors()
             place = (self._progress.epochs_processed, self._grain.batch)
             seed_generators(derive_seed(self._fit.seed, "optimizer", *place))
         return loss.detach()
@@ -161,6 +163,28 @@ class WorldAutomatic(Automatic):
                     f"The buffer '{name}' changed in a training step, in every process by its own "
                     "grains. Change it in on_train_batch_end from what all processes have, make it "
                     "persistent=False if it is a cache, or use exact='rank'."
+                )
+
+    def _check_monitors(self) -> None:
+        """Refuse decisions by what is logged in training steps, of each process's own grains.
+
+        Raises:
+            Refused: A plateau scheduler or early stopping looks at such a value.
+        """
+        fit = self._fit
+        judged = [c.monitor for c in fit.trainer.lr_scheduler_configs if c.reduce_on_plateau]
+        if fit.stopping is not None:
+            judged.append(fit.stopping.monitor)
+        for monitor in judged:
+            found = fit.logged.hooks_of(str(monitor)) - {
+                "on_train_epoch_start",
+                "on_train_epoch_end",
+            }
+            if found:
+                raise Refused(
+                    f"A plateau scheduler or early stopping looks at {monitor!r}, which is logged "
+                    f"in {min(found)}: every process has a mean of its own grains. Look at a value "
+                    "of validation, or use exact='rank'."
                 )
 
     def _versions_now(self) -> list[tuple[int, int]]:

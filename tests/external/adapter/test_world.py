@@ -127,6 +127,15 @@ class Normed(fits.Net):
         self.norm = torch.nn.BatchNorm1d(3)
 
 
+class Judging(fits.Net):
+    """Its scheduler looks at what is logged in training steps."""
+
+    def configure_optimizers(self):
+        optimizer = torch.optim.SGD(self.parameters(), 0.1)
+        plateau = torch.optim.lr_scheduler.ReduceLROnPlateau(optimizer)
+        return {"optimizer": optimizer, "lr_scheduler": plateau, "monitor": "loss_epoch"}
+
+
 class Silent(fits.Net):
     def training_step(self, batch, batch_idx):
         return None
@@ -148,6 +157,7 @@ class Own(torch.utils.data.Sampler):
         ("automatic_optimization", {"net": Manual}),
         ("optimizer_step.*use exact='rank'", {"net": Stepping}),
         ("LBFGS computes a step's gradients more than once", {"net": Twice}),
+        ("looks at 'loss_epoch', which is logged in training_step", {"net": Judging}),
         ("BatchNorm1d keeps running statistics", {"net": Normed}),
         ("1, 2, 4, 8 … grains. Use a grain of 8, 4, 2, 1", {"grain": 3}),
         (

@@ -17,6 +17,7 @@ import numpy as np
 import torch
 from lightning.pytorch import LightningModule
 from torch.utils.data import DataLoader, TensorDataset
+from torchmetrics import MeanMetric
 
 from curitorch.external.adapter import LeanTrainer
 from curitorch.external.stores import LocalStore
@@ -35,6 +36,7 @@ class Net(LightningModule):
             torch.nn.Linear(3, 16), norms[norm](), torch.nn.Tanh(), torch.nn.Dropout(0.3),
             torch.nn.Linear(16, 1),
         )  # fmt: skip
+        self.mean = MeanMetric()
         self.rare = torch.nn.Linear(3, 1)
         self.scheduler, self.noise, self.skips = scheduler, noise, skips
 
@@ -56,7 +58,10 @@ class Net(LightningModule):
 
     def validation_step(self, batch, batch_idx):
         x, y = batch
-        self.log("val_loss", torch.nn.functional.mse_loss(self.layers(x), y), sync_dist=True)
+        loss = torch.nn.functional.mse_loss(self.layers(x), y)
+        self.mean.update(loss)
+        self.log("val_loss", loss, sync_dist=True)
+        self.log("mean", self.mean, on_epoch=True)
 
     def configure_optimizers(self):
         optimizer = torch.optim.AdamW(self.parameters(), lr=0.05)
@@ -68,7 +73,7 @@ class Net(LightningModule):
             },
             "plateau": lambda: {
                 "scheduler": lr.ReduceLROnPlateau(optimizer, patience=0, threshold=0.5),
-                "monitor": "val_loss",
+                "monitor": "mean",
             },
         }  # fmt: skip
         return {"optimizer": optimizer, "lr_scheduler": made[self.scheduler]()}
@@ -135,7 +140,7 @@ def fit(case, *, steps=None, source=None, target=None, exact="world", **options)
         "weights": {name: value.clone() for name, value in net.state_dict().items()},
         "optimizers": [each.state_dict() for each in made.optimizers],
         "schedulers": [each.scheduler.state_dict() for each in made.lr_scheduler_configs],
-        "val_loss": trainer.callback_metrics.get("val_loss"),
+        "validated": [trainer.callback_metrics.get(name) for name in ("val_loss", "mean")],
     }
 
 
