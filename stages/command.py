@@ -11,6 +11,7 @@ from ..params.commandline import to_arguments
 from ..params.curifactory_api import Lazy
 
 OWN_TRAINER = "curitorch.external.trainer"
+OWN_TRAINERS = (OWN_TRAINER, "curitorch.external.lean_trainer")
 
 
 def command(
@@ -98,7 +99,7 @@ def trainer_words(
         *(to_arguments(settings) if settings is not None else []),
         *(option_words({name: path_of(value) for name, value in (inputs or {}).items()})),
         *(to_arguments(checkpoint) if standard else []),
-        *(_device_words(launch) if trainer == OWN_TRAINER else []),
+        *(_device_words(launch) if trainer in OWN_TRAINERS else []),
         *option_words(options or {}),
     ]
 

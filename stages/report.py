@@ -8,6 +8,7 @@ import re
 from typing import TYPE_CHECKING, Any
 
 from ..external.atomic import whole_file
+from ..external.engine import engines
 from ..external.journal import Event
 from ..external.plain_settings import flat_settings
 from ..external.run_records import (
@@ -172,6 +173,8 @@ def _summary(run: TrainingRun, failure: TrainerFailed | None, events: list[Event
         facts |= {"attempts": len(begun)}
         facts |= {"processes": begun[-1].get("world_size", 1)} if begun else {}
     facts["seconds"] = f"{seconds:.1f}"
+    if trained_by := engines(events):
+        facts["engine"] = escape(", then ".join(trained_by))
     if lost := lost_lines(events):
         facts["lines that found no room"] = lost
     said = " \N{MIDDLE DOT} ".join(f"<b>{value}</b> {name}" for name, value in facts.items())

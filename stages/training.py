@@ -12,7 +12,7 @@ from ..external.rundir import TrainingRun
 from ..params import CheckpointParams, LaunchParams, SlurmParams, TrainerParams
 from ..params.curifactory_api import Record
 from .announcement import announce
-from .command import OWN_TRAINER, path_of, trainer_words
+from .command import OWN_TRAINER, OWN_TRAINERS, path_of, trainer_words
 from .interruption import Interruption
 from .launchers import Launcher, LocalLauncher
 from .overwriting import empty, is_to_be_overwritten
@@ -66,7 +66,7 @@ def run_training(
         KeyboardInterrupt: Ctrl-C, after the ranks have saved and stopped.
     """
     params: Any = record.params
-    own = trainer == OWN_TRAINER
+    own = trainer in OWN_TRAINERS
     settings = settings or (getattr(params, "trainer", None) if own else None)
     checkpoint = checkpoint or getattr(params, "checkpoint", None) or CheckpointParams()
     launch = launch or getattr(params, "launch", None) or LaunchParams()

@@ -3,6 +3,9 @@
 import re
 from pathlib import Path
 
+import pytest
+import torch
+
 from curitorch.cachers import TrainingRun
 
 
@@ -65,3 +68,22 @@ def test_a_second_run_trains_nothing_and_imports_no_torch(digits_project, tmp_pa
     assert after["model"] == before["model"]
     assert after["report"] != before["report"]
     assert 'src="data:image/png;base64,' in after["report"].read_text()
+
+
+@pytest.mark.slow
+def test_the_lean_loop_trains_the_same_classifier(digits_project, tmp_path):
+    project, first = digits_project
+    lean = project.run("digits", "-p", "lean", witnesses=tmp_path / "lean")
+    assert lean.returncode == 0, lean.output
+    measured = [re.search(r"test/acc (\d\.\d+)", each.output)[1] for each in (first, lean)]
+    assert measured[0] == measured[1]
+    runs = [TrainingRun(printed_paths(o)["model"].parent) for o in (first.output, lean.output)]
+    for name, one in weights(runs[0]).items():
+        assert torch.allclose(one, weights(runs[1])[name], atol=1e-4), name
+    assert runs[1].manifest.step == runs[0].manifest.step
+    for ran, title in ((first, "Lightning&#x27;s Trainer"), (lean, "lean loop")):
+        assert f"<b>{title}</b> engine" in printed_paths(ran.output)["report"].read_text()
+
+
+def weights(run: TrainingRun) -> dict[str, torch.Tensor]:
+    return torch.load(run.model_path, weights_only=True)["state_dict"]
