@@ -1,5 +1,6 @@
 """Values of variables, made plain data for a checkpoint; see `values`."""
 
+import itertools
 import types
 from collections.abc import Callable
 from typing import Any
@@ -8,8 +9,17 @@ import numpy as np
 import torch
 
 from . import generators, iterators, loader_iterators
-from .kinds_of_values import attributes, is_large, kind_of, module_attributes
+from .builtin_iterators import left_of, tells_what_is_left
+from .kinds_of_values import (
+    attributes,
+    is_emptied,
+    is_large,
+    is_of_the_process,
+    kind_of,
+    module_attributes,
+)
 from .values import iterators_like, type_name
+from .values_by_name import name_of, text_of
 
 
 class Encoder:
@@ -17,16 +27,22 @@ class Encoder:
 
     Args:
         constant: Says of a large array or tensor that it has not changed since the script began.
+        may_change: Says whether an attribute of that name is set outside of constructors.
     """
 
-    def __init__(self, constant: Callable[[Any], bool]) -> None:
+    def __init__(
+        self,
+        constant: Callable[[Any], bool],
+        may_change: Callable[[str], bool] = lambda name: False,
+    ) -> None:
         self._constant = constant
+        self._may_change = may_change
         self._numbers: dict[int, int] = {}
         self._keep: list[Any] = []
         self._in_data = 0
         self.shared: list[torch.Tensor] = []  # of modules and optimizers, in their order
         self.optimizers: set[int] = set()
-        self.unknown: list[tuple[str, str]] = []  # what, why
+        self.unknown: list[str] = []  # what cannot be saved, and has been met
 
     def encode(self, value: Any) -> Any:
         """Return `value` as plain data."""
@@ -36,6 +52,11 @@ class Encoder:
         if kind == "scalar":
             return value
         if kind == "opaque":
+            if is_emptied(value):
+                self.unknown.append(
+                    f"{value.name!r} is open for writing, and a new process that opens it as this "
+                    "one did begins with an empty file"
+                )
             return {"k": "opaque", "t": type_name(value)}
         if id(value) in self._numbers:
             return {"k": "ref", "n": self._numbers[id(value)]}
@@ -109,7 +130,7 @@ class Encoder:
         for short, own in (("p", value._parameters), ("m", value._modules)):
             node[short] = {n: self.encode(each) for n, each in own.items() if each is not None}
         node["b"] = {n: self._buffer(b) for n, b in value._buffers.items() if b is not None}
-        node["a"] = {n: self.encode(each) for n, each in module_attributes(value).items()}
+        node["a"] = self._attributes(value, module_attributes(value))
 
     def _buffer(self, value: torch.Tensor) -> Any:
         if id(value) in self._numbers:
@@ -143,6 +164,12 @@ class Encoder:
 
     _stateful = _scaler
 
+    def _named(self, value: Any, node: dict[str, Any]) -> None:
+        node["v"] = name_of(value)
+
+    def _text(self, value: Any, node: dict[str, Any]) -> None:
+        node["v"] = text_of(value)
+
     def _torch_generator(self, value: torch.Generator, node: dict[str, Any]) -> None:
         node["v"] = value.get_state()
 
@@ -168,7 +195,17 @@ class Encoder:
 
     def _object(self, value: Any, node: dict[str, Any]) -> None:
         node["t"] = type_name(value)
-        node["a"] = {name: self.encode(each) for name, each in attributes(value).items()}
+        node["a"] = self._attributes(value, attributes(value))
+
+    def _attributes(self, value: Any, own: dict[str, Any]) -> dict[str, Any]:
+        found = {name: self.encode(each) for name, each in own.items()}
+        for name, node in found.items():
+            lost = isinstance(node, dict) and node["k"] == "opaque" and self._may_change(name)
+            if lost and not is_of_the_process(own[name]):
+                self.unknown.append(
+                    f"{type(value).__name__}.{name} is a {node['t']}, whose changes are not saved"
+                )
+        return found
 
     def _iterator(self, value: Any) -> Any:
         if id(value) in self._numbers:
@@ -184,10 +221,15 @@ class Encoder:
                 isinstance(value, types.GeneratorType) and iterators.OWN.is_one(value)
             ):
                 node["at"] = iterators.describe(value, None, self.encode)
+            elif tells_what_is_left(value):
+                node["at"] = {"k": "left", "left": left_of(value)}
+            elif isinstance(value, itertools.count):
+                node["at"] = {"k": "count", "at": list(value.__reduce__()[1])}
             elif isinstance(value, iterators.Counted):
                 node["at"] = {"k": "counted", "used": value.count}
             else:
                 raise iterators.NotDescribable(f"an iterator of type {type(value).__name__}")
         except iterators.NotDescribable as error:
-            return {"k": "opaque", "t": type_name(value), "why": str(error)}
+            self.unknown.append(f"{error}, which does not tell where it is")
+            return {"k": "opaque", "t": type_name(value)}
         return node

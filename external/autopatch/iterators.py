@@ -9,49 +9,13 @@ import collections
 import itertools
 import operator
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from types import GeneratorType
 from typing import Any
 
-_LISTS: tuple[type, ...] = (type(iter([])),)
-_SAMPLES: tuple[Any, ...] = (
-    *(range(1), range(1 << 70), (), "", "é", b"", bytearray(), {}, {}.values(), {}.items()),
-    *(set(), collections.deque(), collections.OrderedDict(), reversed([]), reversed(range(1))),
-)
-_SIZED = tuple(type(iter(each)) for each in (*_SAMPLES, reversed([]), itertools.repeat(1, 1)))
-
-
-class Loop:
-    """One run of a `for` loop: `it` is what it iterates over."""
-
-    __slots__ = ("begun", "it", "rng")
-
-    def __init__(self, it: Any, begun: Any, rng: Any = None) -> None:
-        self.it = it
-        self.begun = begun
-        self.rng = rng
-
-
-class Counted:
-    """Counts what an iterator of unknown kind has given."""
-
-    __slots__ = ("count", "it")
-
-    def __init__(self, it: Iterator[Any]) -> None:
-        self.it = it
-        self.count = 0
-
-    def __iter__(self) -> "Counted":
-        return self
-
-    def __next__(self) -> Any:
-        item = next(self.it)
-        self.count += 1
-        return item
-
-
-class NotDescribable(Exception):
-    """Where an iterator stands cannot be known; the message says what it is."""
+from .builtin_iterators import LISTS, SIZED
+from .progress_bars import is_bar, is_begun, progress_bar
+from .wrapped_iterators import OWN, Again, Counted, Loop, NotDescribable
 
 
 def begin(iterable: Any, take_rng: Callable[[], Any]) -> Loop:
@@ -70,10 +34,10 @@ def measure(it: Any) -> Any:
         NotDescribable: It does not tell.
     """
     kind = type(it)
-    if kind in _LISTS:
+    if kind in LISTS:
         rest = it.__reduce__()
         return rest[2] if len(rest) > 2 else -1
-    if kind in _SIZED or kind.__name__ == "iterator":
+    if kind in SIZED or kind.__name__ == "iterator":
         return -operator.length_hint(it)
     if kind is enumerate:
         inner, count = it.__reduce__()[1]
@@ -86,38 +50,11 @@ def measure(it: Any) -> Any:
         return it.count
     if _is_of_loader(it):
         return it._num_yielded
-    if (bar := _progress_bar(it)) is not None:
-        return [measure(getattr(bar, "_curitorch", None) or bar.iterable)] if _begun(bar) else [0]
+    if (bar := progress_bar(it)) is not None:
+        return [measure(getattr(bar, "_curitorch", None) or bar.iterable)] if is_begun(bar) else [0]
     if isinstance(it, Again) or (isinstance(it, GeneratorType) and OWN.is_one(it)):
         return 0
     raise NotDescribable(f"an iterator of type {kind.__name__}")
-
-
-class Again:
-    """An iterator whose last item is given again, first of all."""
-
-    __slots__ = ("it", "item")
-
-    def __init__(self, item: Any, it: Iterator[Any]) -> None:
-        self.item = [item]
-        self.it = it
-
-    def __iter__(self) -> "Again":
-        return self
-
-    def __next__(self) -> Any:
-        return self.item.pop() if self.item else next(self.it)
-
-
-class OwnGenerators:
-    """What is done with the generators of the user's own functions; the patch sets it."""
-
-    is_one: Callable[[Any], bool] = staticmethod(lambda generator: False)
-    describe: Callable[[Any, Any], Any]
-    advance: Callable[[Any, Any], Any]  # returns the item that it gave last
-
-
-OWN = OwnGenerators()
 
 
 def describe(it: Any, begun: Any, encode: Callable[[Any], Any]) -> dict[str, Any]:
@@ -129,10 +66,10 @@ def describe(it: Any, begun: Any, encode: Callable[[Any], Any]) -> dict[str, Any
         encode: Of `values.Encoder`.
     """
     kind = type(it)
-    if kind in _LISTS:
+    if kind in LISTS:
         index = measure(it)
         return {"k": "native", "used": index if index >= 0 else -1}
-    if kind in _SIZED or kind.__name__ == "iterator":
+    if kind in SIZED or kind.__name__ == "iterator":
         return {"k": "native", "used": measure(it) - begun}
     if kind is enumerate:
         inner, count = it.__reduce__()[1]
@@ -151,7 +88,7 @@ def describe(it: Any, begun: Any, encode: Callable[[Any], Any]) -> dict[str, Any
         from . import loader_iterators
 
         return {"k": "loader", **loader_iterators.describe(it)}
-    bar = _progress_bar(it)
+    bar = progress_bar(it)
     if bar is not None:
         inner = getattr(bar, "_curitorch", None)
         return {"k": "tqdm", "inner": describe(inner, bar._curitorch_begun, encode)}
@@ -173,10 +110,15 @@ def rebuild(node: dict[str, Any], fresh: Any, back: int = 1) -> Any:
     kind = node["k"]
     if kind == "native":
         it = iter(fresh)
-        if type(it) in _LISTS and node["used"] < 0:
+        if type(it) in LISTS and node["used"] < 0:
             collections.deque(it, maxlen=0)
             return it
         return _skip(it, node["used"] - back)
+    if kind == "left":
+        it = iter(fresh)
+        return _skip(it, operator.length_hint(it) - node["left"])
+    if kind == "count":
+        return itertools.count(*node["at"])
     if kind == "counted":
         return _skip(Counted(iter(fresh)), node["used"] - back)
     if kind == "enumerate":
@@ -194,7 +136,7 @@ def rebuild(node: dict[str, Any], fresh: Any, back: int = 1) -> Any:
 
         return loader_iterators.rebuild(node, fresh, back)
     if kind == "tqdm":
-        bar = fresh if _is_bar(fresh) else _progress_bar(fresh)
+        bar = fresh if is_bar(fresh) else progress_bar(fresh)
         bar.iterable = rebuild(node["inner"], bar.iterable, back)
         bar._curitorch_begun = _shifted(node["inner"], bar.iterable)
         bar._curitorch_given = bar.iterable
@@ -214,7 +156,7 @@ def begun_of(node: dict[str, Any], it: Any, back: int = 1) -> Any:
 def _shifted(node: dict[str, Any], it: Any, back: int = 1) -> Any:
     kind = node["k"]
     if kind == "native":
-        return measure(it) - (node["used"] - back) if type(it) not in _LISTS else 0
+        return measure(it) - (node["used"] - back) if type(it) not in LISTS else 0
     if kind == "enumerate":
         inner, count = it.__reduce__()[1]
         return [count - (node["used"] - back), _shifted(node["inner"], inner, back)]
@@ -247,22 +189,6 @@ def _is_of_loader(it: Any) -> bool:
     return loader_iterators.is_one(it)
 
 
-def _is_bar(value: Any) -> bool:
-    return any(each.__name__ == "tqdm" for each in type(value).__mro__)
-
-
-def _progress_bar(it: Any) -> Any:
-    """Return the tqdm whose generator `it` is, or None."""
-    if isinstance(it, GeneratorType) and it.gi_code.co_name == "__iter__" and it.gi_frame:
-        owner = it.gi_frame.f_locals.get("self")
-        return owner if owner is not None and _is_bar(owner) else None
-    return None
-
-
-def _begun(bar: Any) -> bool:
-    return getattr(bar, "_curitorch", None) is not None
-
-
 def begin_bar(bar: Any) -> None:
     """Make the iterator of a tqdm known, before its own generator makes one."""
     given = getattr(bar, "_curitorch_given", None)
@@ -277,3 +203,18 @@ def begin_bar(bar: Any) -> None:
         it = Counted(it)
         bar._curitorch_begun = 0
     bar._curitorch = bar.iterable = it
+
+
+__all__ = [
+    "OWN",
+    "Again",
+    "Counted",
+    "Loop",
+    "NotDescribable",
+    "begin",
+    "begin_bar",
+    "begun_of",
+    "describe",
+    "measure",
+    "rebuild",
+]

@@ -2,7 +2,9 @@
 
 import argparse
 import collections
+import io
 import random
+import sys
 import types
 from typing import Any
 
@@ -11,6 +13,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from .users import USERS
+from .values_by_name import name_of, text_of
 
 SCALARS = (bool, int, float, str)
 _OF_TORCH_OBJECTS = ("torch.optim.", "torch.utils.data.sampler", "torch.utils.data.distributed")
@@ -56,9 +59,13 @@ def kind_of(value: Any) -> str:
         return "tuple"
     if kind in (argparse.Namespace, types.SimpleNamespace) or _is_torch_object(value):
         return "object"
+    if name_of(value) is not None:
+        return "named"
+    if text_of(value) is not None:
+        return "text"
     if isinstance(value, type | types.ModuleType | types.FunctionType | types.MethodType):
         return "opaque"
-    if isinstance(value, BaseException) or isinstance(kind, type(__import__("enum").Enum)):
+    if isinstance(value, BaseException):
         return "opaque"
     if USERS.is_class(kind):
         return "object"
@@ -96,6 +103,22 @@ def module_attributes(value: torch.nn.Module) -> dict[str, Any]:
     if not any(USERS.is_class(kind) for kind in type(value).__mro__):
         return {}
     return {name: each for name, each in value.__dict__.items() if name not in _MODULE_OWN}
+
+
+def is_emptied(value: Any) -> bool:
+    """Return whether a value is a file whose opening empties it."""
+    if not isinstance(value, io.IOBase) or value.closed or value in (sys.stdout, sys.stderr):
+        return False
+    mode, name = getattr(value, "mode", ""), getattr(value, "name", None)
+    return isinstance(name, str | bytes) and isinstance(mode, str) and bool(set("wx") & set(mode))
+
+
+def is_of_the_process(value: Any) -> bool:
+    """Return whether a value belongs to a process, whose successor has its own: a lock, a file."""
+    name = f"{type(value).__module__}."
+    return callable(value) or name.startswith(
+        ("_thread.", "threading.", "_io.", "tqdm.", "logging.", "contextlib.", "torch.", "_weakref")
+    )
 
 
 def size_of(value: Any) -> int:

@@ -9,6 +9,7 @@ import torch
 
 from . import generators
 from .values import Mismatch, class_of, same_kind
+from .values_by_name import from_text, named
 
 _DICTS = {
     "dict": dict,
@@ -132,6 +133,15 @@ class PlainDecoder:
         grad = node["grad"]
         current.grad = None if grad is None else grad.to(current.device)
         return self._take(node, current)
+
+    def _named(self, node: dict[str, Any], current: Any) -> Any:
+        try:
+            return named(node["v"])
+        except AttributeError as error:
+            raise Mismatch(f"{node['v']} is not there any more") from error
+
+    def _text(self, node: dict[str, Any], current: Any) -> Any:
+        return from_text(node["v"])
 
     def _array(self, node: dict[str, Any], current: Any) -> Any:
         flat = node["v"].numpy().view(np.dtype(node["t"]))

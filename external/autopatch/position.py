@@ -8,15 +8,18 @@
 
 import inspect
 import sys
-from types import FrameType, FunctionType, ModuleType
+import threading
+from types import FrameType, ModuleType
 from typing import Any
 
 import torch
 
-from . import generators, iterators
+from . import class_attributes, generators, iterators
+from .bindings import line_of
 from .encoder import Encoder
 from .findings import Findings
-from .rewriting import LOOP, Statement
+from .kinds_of_values import is_of_the_process
+from .rewriting import LOOP, Source, Statement
 from .tracker import Tracker, loop_in, place_of, users_frames
 from .values import MADE_BY_SCRIPT
 
@@ -34,7 +37,11 @@ def take(
     """Return the position of `frame`, in which the loop `number` begins an iteration."""
     frames = users_frames(tracker, frame)[::-1]
     _check_between(tracker, frame, findings)
-    modules = {key: _variables(namespace, encoder) for key, namespace in tracker.namespaces.items()}
+    by_key = {source.key: source for source in tracker.sources.values()}
+    modules = {
+        key: _variables(by_key[key], "<module>", namespace, encoder, findings)
+        for key, namespace in tracker.namespaces.items()
+    }
     entries = []
     for each in frames:
         inner = each is frame
@@ -44,6 +51,7 @@ def take(
         "schema": SCHEMA,
         "sources": {source.key: source.checksum for source in tracker.sources.values()},
         "modules": modules,
+        "classes": class_attributes.take(tracker, encoder),
         "entries": entries,
         "trained": [tracker.identity(each) for each in sorted(tracker.trained)],
         "steps": tracker.steps,
@@ -98,7 +106,9 @@ def entry(
         "chain": [tracker.identity(each.number) for each in chain],
         "place": None if inner else place_of(frame),
         "loops": loops,
-        "variables": {} if at_module else _variables(dict(frame.f_locals), encoder),
+        "variables": {}
+        if at_module
+        else _variables(source, code.co_name, dict(frame.f_locals), encoder, findings),
     }
 
 
@@ -119,14 +129,25 @@ def of_generator(
     }
 
 
-def _variables(namespace: dict[str, Any], encoder: Encoder) -> dict[str, Any]:
+def _variables(
+    source: Source,
+    function: str,
+    namespace: dict[str, Any],
+    encoder: Encoder,
+    findings: Findings,
+) -> dict[str, Any]:
     found = {}
+    carried = source.carried.get(function, set())
     for name, value in list(namespace.items()):
-        if name.startswith(("__", LOOP)) or isinstance(value, ModuleType | type | FunctionType):
+        if name.startswith(("__", LOOP)) or isinstance(value, ModuleType | iterators.Loop):
             continue
-        if isinstance(value, iterators.Loop):
-            continue
-        found[name] = encoder.encode(value)
+        del encoder.unknown[:]
+        node = found[name] = encoder.encode(value)
+        lost = isinstance(node, dict) and node["k"] == "opaque" and name in carried
+        if lost and not encoder.unknown and not is_of_the_process(value):
+            encoder.unknown.append(f"{name!r} is a {node['t']}, which cannot be saved")
+        for what in encoder.unknown:
+            findings.add(f"{source.path}:{line_of(source, name)}", what)
     return found
 
 
@@ -193,3 +214,15 @@ def check_optimizers(known: list[torch.optim.Optimizer], encoder: Encoder, at: F
     for each in known:
         if id(each) not in encoder.optimizers and sys.getrefcount(each) > 3:
             at.add("", f"an optimizer {type(each).__name__} that no variable leads to")
+
+
+def check_threads(tracker: Tracker, findings: Findings) -> None:
+    """Note threads that run the user's functions: what they are doing is not saved."""
+    for thread in threading.enumerate():
+        act = getattr(thread, "_target", None) or type(thread).run
+        code = getattr(inspect.unwrap(act), "__code__", None)
+        if code is not None and code.co_filename in tracker.sources and thread.is_alive():
+            findings.add(
+                f"{code.co_filename}:{code.co_firstlineno}",
+                f"a thread runs {code.co_qualname}, and where it is cannot be saved",
+            )

@@ -16,6 +16,8 @@ from dataclasses import dataclass, field
 from types import CodeType
 from typing import Any
 
+from .bindings import carried_in
+
 CT = "__curitorch__"
 LOOP = "_curitorch_loop_"
 _LEFT_ALONE = {"forward", "__getitem__", "__getitems__", "__len__", "collate", "collate_fn"}
@@ -63,6 +65,7 @@ class Source:
     statements: list[Statement] = field(default_factory=list)
     attributes: set[str] = field(default_factory=set)  # stored outside of constructors
     shared: set[str] = field(default_factory=set)  # declared global or nonlocal
+    carried: dict[str, set[str]] = field(default_factory=dict)  # by loops, per function's name
     functions: dict[tuple[str, int], "list[Statement]"] = field(default_factory=dict)
 
     def innermost(self, code: CodeType, line: int, column: int) -> Statement | None:
@@ -92,6 +95,7 @@ class Rewriter:
     def rewrite(self, tree: ast.Module) -> ast.Module:
         """Return the tree, changed in place."""
         self._function = self.source.functions.setdefault(("<module>", 0), [])
+        self._note_carried("<module>", tree.body)
         tree.body = self._block(tree.body, None, "body", in_class=False)
         return ast.fix_missing_locations(tree)
 
@@ -147,10 +151,14 @@ class Rewriter:
         if node.name in _LEFT_ALONE or any(word in decorators for word in _COMPILED):
             return
         line = min([node.lineno, *(each.lineno for each in node.decorator_list)])
+        self._note_carried(node.name, node.body)
         before = self._function
         self._function = self.source.functions.setdefault((node.name, line), [])
         node.body = self._block(node.body, None, "body", in_class=False)
         self._function = before
+
+    def _note_carried(self, function: str, body: list[ast.stmt]) -> None:
+        self.source.carried.setdefault(function, set()).update(carried_in(body))
 
     def _record(
         self, node: ast.stmt, parent: Statement | None, branch: str, block: int

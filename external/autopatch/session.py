@@ -334,9 +334,10 @@ class Session:
         from .encoder import Encoder
 
         tried = Findings(strict=False, silent=True)
-        encoder = Encoder(self.constants.has)
+        encoder = Encoder(self.constants.has, self.tracker.may_change)
         state = position.take(self.tracker, frame, number, encoder, tried)
         position.check_made_in_loop(self.tracker, number, state, tried)
+        position.check_threads(self.tracker, tried)
         position.check_optimizers(self.optimizers, encoder, tried)
         reachable = position.can_be_reached(self.tracker, state, self.findings)
         if tried.said or not reachable:

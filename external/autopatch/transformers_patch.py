@@ -7,7 +7,6 @@ itself leaves out, for each rank: sums of logged losses, generators, and where i
 import contextlib
 import shutil
 import tarfile
-from collections.abc import Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -54,9 +53,15 @@ def patch(settings: AutopatchSettings, session: Any) -> None:
             self.wish = Wish.NOTHING
             self.replaced: dict[str, Any] = {}
             self.epoch_ends = False
+            self.unpacked: Path | None = None
 
         def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
             session.begin_aside()
+            if self.unpacked is not None:  # all is loaded
+                self.wait()
+                if ranks().local_rank == 0:
+                    shutil.rmtree(self.unpacked, ignore_errors=True)
+                self.unpacked = None
             for saved in going_on:
                 for name, value in saved["sums"].items():
                     old = getattr(self.trainer, name)
@@ -80,6 +85,7 @@ def patch(settings: AutopatchSettings, session: Any) -> None:
             """Let the Trainer save if that is due here."""
             self.wish = session.wish_here()
             if self.wish == Wish.NOTHING:
+                session.done_here(self.wish)
                 return
             if not control.should_save:
                 self.replaced = {name: getattr(args, name) for name in _FOR_OURS}
@@ -130,7 +136,7 @@ def patch(settings: AutopatchSettings, session: Any) -> None:
                 path = draft / FILE
                 with tarfile.open(path, "w") as archive:
                     archive.add(folder, folder.name)
-                details = {"framework": "transformers"}
+                details = {"framework": "transformers", "world_size": ranks().world_size}
                 self.store.put(step, {FILE: path}, lease=self.held, move=True, details=details)
             self.store.prune(KEPT, lease=self.held)
 
@@ -139,37 +145,32 @@ def patch(settings: AutopatchSettings, session: Any) -> None:
             self.held = None
             self.lease.close()
 
-        @contextlib.contextmanager
-        def restored(self, output: Path) -> Iterator[str | None]:
-            """Yield the path of the newest checkpoint, unpacked by rank 0 of each machine."""
+        def restore(self, output: Path) -> str | None:
+            """Return the path of the newest checkpoint, unpacked by rank 0 of each machine."""
             with TemporaryDirectory(prefix="curitorch-") as temporary:
                 found = self.store.fetch_newest_valid(FILE, Path(temporary))
                 if found is None:
-                    yield None
-                    return
+                    return None
                 stored, path = found
-                folder = output / f"checkpoint-{stored.step}"
-                was_there = folder.exists()
-                self.wait()
+                self.unpacked = output / f".curitorch-{ranks().rank - ranks().local_rank}"
                 if ranks().local_rank == 0:
-                    output.mkdir(parents=True, exist_ok=True)
+                    self.unpacked.mkdir(parents=True, exist_ok=True)
                     with tarfile.open(path) as archive:
-                        archive.extractall(output, filter="data")
+                        archive.extractall(self.unpacked, filter="data")
                 self.wait()
+            folder = self.unpacked / f"checkpoint-{stored.step}"
             own = folder / _own_of(self.trainer.args.process_index)
             if own.exists():
                 going_on[:] = [torch.load(own, weights_only=True)]
-            else:
+            if stored.details["world_size"] != ranks().world_size:
+                going_on.clear()
                 session.findings.add(
-                    "transformers.Trainer", "it was saved by fewer processes than there are now"
+                    "transformers.Trainer",
+                    f"it was saved by {stored.details['world_size']} processes, here are "
+                    f"{ranks().world_size}: its epochs have another number of steps",
                 )
             self.part.goes_on(stored.step)
-            try:
-                yield str(folder)
-            finally:
-                going_on.clear()
-                if not was_there and ranks().local_rank == 0:
-                    shutil.rmtree(folder, ignore_errors=True)
+            return str(folder)
 
     def made(wrapped: Any, trainer: Any, args: Any, kwargs: Any) -> None:
         session.step_aside()
@@ -184,11 +185,12 @@ def patch(settings: AutopatchSettings, session: Any) -> None:
         try:
             if own.part.is_used or args or kwargs.get("resume_from_checkpoint"):
                 return wrapped(*args, **kwargs)
-            with own.restored(Path(trainer.args.output_dir)) as path:
-                if path is not None:
-                    kwargs = {**kwargs, "resume_from_checkpoint": path}
-                return wrapped(*args, **kwargs)
+            path = own.restore(Path(trainer.args.output_dir))
+            if path is not None:
+                kwargs = {**kwargs, "resume_from_checkpoint": path}
+            return wrapped(*args, **kwargs)
         finally:
+            going_on.clear()
             own.close()
             own.part.ended(trainer.state.global_step, trainer.args.process_index)
 

@@ -6,17 +6,30 @@ once ("n" is its number) and referred to from then on, so that what was one obje
 """
 
 import collections
-import sys
 import types
 from typing import Any
 
 from . import iterators, loader_iterators
 from .kinds_of_values import kind_of
+from .values_by_name import named
 
 MADE_BY_SCRIPT = ("module", "optimizer", "loader", "scaler", "stateful", "iterator")
 """What only the script itself can make; then it is given its saved values."""
 
-_RESTORABLE = {"list", "dict", "tuple", "set", "frozenset", "bytes", "complex", "deque", "range"}
+_RESTORABLE = {
+    "list",
+    "dict",
+    "tuple",
+    "set",
+    "frozenset",
+    "bytes",
+    "complex",
+    "deque",
+    "range",
+} | {
+    "named",
+    "text",
+}
 
 
 class Mismatch(Exception):
@@ -25,9 +38,11 @@ class Mismatch(Exception):
 
 def iterators_like(value: Any) -> bool:
     """Return whether a variable holds an iterator."""
-    return isinstance(value, types.GeneratorType | iterators.Counted | iterators.Again) or (
-        loader_iterators.is_one(value)
-        or (isinstance(value, collections.abc.Iterator) and type(value).__module__ == "builtins")
+    if isinstance(value, types.GeneratorType | iterators.Counted | iterators.Again):
+        return True
+    of_python = type(value).__module__ in ("builtins", "itertools")
+    return loader_iterators.is_one(value) or (
+        of_python and isinstance(value, collections.abc.Iterator)
     )
 
 
@@ -41,7 +56,8 @@ def is_restorable(node: Any) -> bool:
     if kind == "dict":
         return all(is_restorable(key) and is_restorable(each) for key, each in node["v"])
     return kind in _RESTORABLE and (
-        kind in ("bytes", "complex", "range") or all(is_restorable(each) for each in node["v"])
+        kind in ("bytes", "complex", "range", "named", "text")
+        or all(is_restorable(each) for each in node["v"])
     )
 
 
@@ -49,7 +65,7 @@ def is_mutable(node: Any) -> bool:
     """Return whether the object itself may change, not only what a name is bound to."""
     return isinstance(node, dict) and node["k"] not in (
         *("tuple", "frozenset", "bytes", "complex", "range", "slice", "numpy scalar", "constant"),
-        *("opaque",),
+        *("opaque", "named", "text"),
     )
 
 
@@ -65,10 +81,7 @@ def class_of(name: str) -> type:
     Raises:
         Mismatch: There is none now.
     """
-    module, _, qualified = name.partition(":")
-    found: Any = sys.modules.get(module)
-    for part in qualified.split("."):
-        found = getattr(found, part)
+    found = named(name)
     if not isinstance(found, type):
         raise Mismatch(f"{name} is no class any more")
     return found

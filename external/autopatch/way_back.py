@@ -13,7 +13,7 @@ from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 from ..randomness import derive_seed, seed_generators
-from . import generators, iterators
+from . import class_attributes, generators, iterators
 from .decoder import Decoder
 from .rewriting import Statement
 from .values import MADE_BY_SCRIPT, Mismatch, is_mutable, is_restorable
@@ -251,6 +251,7 @@ class WayBack:
                 saved = self.saved["modules"].get(source.key)
                 if saved is not None:
                     self._restore_module(source.key, saved)
+            class_attributes.put(self.tracker, self.saved.get("classes", {}), self.decoder.decode)
             for index, frame in enumerate(self.frames):
                 own = entries[index]["variables"]
                 wanted = self._wanted_names(index)

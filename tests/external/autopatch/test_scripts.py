@@ -18,6 +18,7 @@ SHAPES = {  # lines of output at which the process gets SIGTERM
     "infinite.py": [3, 8, 15],
     "language_model.py": [3, 10],
     "small_gpt.py": [2, 9],
+    "hidden_state.py": [4, 11],
 }
 
 
