@@ -189,6 +189,7 @@ def passing(suite: Path, *options: str) -> set[str]:
     }
 
 
+@pytest.mark.slow
 def test_curifactorys_own_tests_pass_with_our_base_as_they_do_without(suite):
     plain = passing(suite)
     ours = passing(suite, "-p", "whole_cachers")

@@ -121,6 +121,7 @@ def test_a_run_saves_into_a_service_is_killed_goes_on_there_and_equals_an_uninte
     assert all(torch.equal(expected[name], found[name]) for name in expected)
 
 
+@pytest.mark.slow
 def test_what_cannot_be_meant_is_one_sentence_and_status_2(folder, service):
     refused = {
         "has no setting 'roots'": ["--store=local", "--store_settings=roots=/tmp"],

@@ -113,6 +113,7 @@ def test_the_cookbooks_options_alone_say_where_everything_goes(folder):
     assert (folder / "out/states/step-00000007/model.ckpt").is_file()
 
 
+@pytest.mark.slow
 def test_a_run_can_begin_at_a_checkpoint_of_another_and_never_loses_its_own(folder):
     assert train(folder, "--steps=6", "--run_dir=a").returncode == 0
     start = "a/checkpoints/step-00000006/model.ckpt"
@@ -133,6 +134,7 @@ def test_a_run_can_begin_at_a_checkpoint_of_another_and_never_loses_its_own(fold
     assert "is not a Lightning checkpoint" in refused.stderr
 
 
+@pytest.mark.slow
 def test_a_checkpoint_that_needs_more_trust_says_so_when_it_is_resumed(folder):
     words = ["--model", "mine:Holder.Inner", "--run_dir=a"]
     assert train(folder, *words, "--steps=3").returncode == 0

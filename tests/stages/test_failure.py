@@ -51,6 +51,7 @@ def test_failed_processes_are_restarted_within_the_run_and_go_on(project):
     assert (path / "logs/attempt-1/rank-1.log").is_file()
 
 
+@pytest.mark.slow
 def test_restarts_have_an_end(project):
     with_trouble(project, "raise", rank=0, launch=", max_restarts=1")
     result = project.run()
@@ -87,6 +88,7 @@ def test_a_wrong_name_is_one_sentence_before_any_process_is_launched(project, ol
     assert "Launching" not in result.stdout
 
 
+@pytest.mark.slow
 def test_a_refused_option_is_not_restarted_and_its_sentence_is_in_the_error(project):
     project.change("params/one.py", '"enable_model_summary"', '"enable_modl_summary"')
     project.change("params/one.py", 'accelerator="cpu"', 'accelerator="cpu", max_restarts=3')

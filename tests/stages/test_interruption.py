@@ -43,7 +43,9 @@ def test_a_signal_to_the_experiment_saves_stops_and_is_passed_on(slow_project, n
     assert resumed["resume_step"] == stop["step"]
 
 
-@pytest.mark.parametrize("target", ["torchrun", pytest.param("rank 0", marks=SLOW), "rank 1"])
+@pytest.mark.parametrize(
+    "target", ["torchrun", pytest.param("rank 0", marks=SLOW), pytest.param("rank 1", marks=SLOW)]
+)
 def test_sigterm_to_torchrun_or_one_rank_saves_and_stops_all_ranks(slow_project, target):
     experiment = slow_project.start()
     path = slow_project.wait_for_step(12)
@@ -98,6 +100,7 @@ def test_everything_killed_at_once_leaves_no_process_and_goes_on(slow_project):
     slow_project.finish(path)
 
 
+@pytest.mark.slow
 def test_of_two_experiments_at_once_the_second_waits_and_goes_on_where_the_first_stopped(
     slow_project,
 ):

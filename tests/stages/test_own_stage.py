@@ -78,6 +78,7 @@ def test_a_script_that_leaves_no_model_is_not_complete(own):
     assert "exited with code 0, but left no model" in result.stdout
 
 
+@pytest.mark.slow
 def test_a_script_that_knows_no_signals_ends_with_the_experiment(own):
     own.change("script.py", '"SLEEP", "0"', '"SLEEP", "60"')
     experiment = own.start()
@@ -91,6 +92,7 @@ def test_a_script_that_knows_no_signals_ends_with_the_experiment(own):
     assert survivors(own.runs()[0]) == []
 
 
+@pytest.mark.slow
 def test_ranks_in_the_environment_do_not_reach_the_trainers(own, monkeypatch):
     monkeypatch.setattr(os, "environ", {**os.environ, "MASTER_PORT": "1", "GROUP_RANK": "7"})
     assert own.run().returncode == 0

@@ -158,6 +158,7 @@ def test_after_a_kill_a_torn_save_is_set_aside_and_the_steps_go_on_from_the_uplo
     assert [e["step"] for e in run.events() if e["event"] == "step"] == list(range(1, 61))
 
 
+@pytest.mark.slow
 def test_killed_between_its_last_upload_and_its_end_a_run_is_complete(sdk_project):
     assert sdk_project.run().returncode == 0
     [path] = sdk_project.runs()

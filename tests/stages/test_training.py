@@ -46,6 +46,7 @@ def test_an_experiment_trains_in_processes_of_their_own_and_once_only(project):
     assert "data:image/png;base64," in cached  # the curves are there on a cached run too
 
 
+@pytest.mark.slow
 def test_the_printed_command_runs_by_hand_and_finds_the_run_complete(project):
     assert project.run().returncode == 0
     [path] = project.runs()
@@ -61,6 +62,7 @@ def test_the_printed_command_runs_by_hand_and_finds_the_run_complete(project):
     assert "is complete: nothing to train" in pasted.stderr
 
 
+@pytest.mark.slow
 def test_hardware_is_not_in_the_hash_and_the_batch_stays_what_it_was(project):
     assert project.run().returncode == 0
     project.change("params/one.py", 'accelerator="cpu"', 'accelerator="cpu", processes_per_node=2')
@@ -70,6 +72,7 @@ def test_hardware_is_not_in_the_hash_and_the_batch_stays_what_it_was(project):
     assert len(project.runs()) == 1
 
 
+@pytest.mark.slow
 def test_overwrite_trains_afresh_in_an_emptied_directory(project):
     assert project.run().returncode == 0
     [path] = project.runs()
@@ -83,6 +86,7 @@ def test_overwrite_trains_afresh_in_an_emptied_directory(project):
         assert [e["step"] for e in events if e["event"] == "step"] == list(range(1, 16))
 
 
+@pytest.mark.slow
 def test_the_same_records_twice_under_overwrite_train_once(project):
     project.change("experiments/toy.py", "in param_sets:", "in [*param_sets, *param_sets]:")
     result = project.run("--overwrite")
@@ -120,6 +124,7 @@ def test_lazy_ignore_lazy_and_no_dag_give_the_same_run(project):
         assert ("Launching" in result.stdout) == (number == 0)
 
 
+@pytest.mark.slow
 def test_under_quiet_there_is_no_line(project):
     result = project.run("--quiet")
     assert result.returncode == 0

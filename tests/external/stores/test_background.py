@@ -41,6 +41,7 @@ def test_what_was_staged_is_what_was_there_at_the_save(tmp_path, writer):
     assert sorted(os.listdir(tmp_path)) == ["a.json", "a.pt"]
 
 
+@pytest.mark.slow
 def test_a_thousand_saves_while_every_step_changes_every_tensor_are_one_step_each(tmp_path, writer):
     state = [torch.full((1000,), -1.0) for _ in range(20)]
     for step in range(1000):
