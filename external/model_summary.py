@@ -30,7 +30,7 @@ def summarize(model: Module, *, depth: int = DEPTH, limit: int = LIMIT) -> dict[
     return {
         "type": type(model).__name__,
         **_sums(model.parameters()),
-        "bytes": sum(_count(p) * p.element_size() for p in model.parameters()),
+        "bytes": sum(0 if is_lazy(p) else p.nbytes for p in model.parameters()),
         "modules": len(found) - 1,
         "layers": [
             {
