@@ -44,29 +44,34 @@ def test_two_processes_train_what_one_does_and_one_goes_on_from_two(tmp_path):
 
 @pytest.mark.slow
 def test_two_then_one_then_four_then_two_processes_end_as_one(tmp_path):
+    names = [*fits.CASES]
+    alone = {name: fits.fit(fits.CASES[name]) for name in names}
+    # Half of the cases are handed over, the others are whole in two or in four processes.
+    handed, whole_by_two, whole_by_four = names[::2], names[1::4], names[3::4]
+    ends = {name: alone[name]["step"] // 2 for name in names}  # of the first epoch
+
     def plan(source, target, steps):
         return [
-            {"case": name, "from": source and f"{source}-{n}", "to": f"{target}-{n}", "steps": s}
-            for n, name in enumerate(fits.CASES)
-            for s in [None if steps is None else steps[n]]
+            {
+                "case": name,
+                "from": source and f"{name} by {source}",
+                "to": f"{name} by {target}",
+                "steps": steps and steps(name),
+            }
+            for name in handed
         ]
 
-    alone = [fits.fit(case) for case in fits.CASES.values()]
-    total = [each["step"] for each in alone]
-    ends = [each // 2 for each in total]  # of the first epoch
-    fits.launch(plan(None, "two", [2] * len(total)), tmp_path, 2)
-    for each in plan("two", "one", ends):
-        fits.fit(
-            fits.CASES[each["case"]], steps=each["steps"],
-            source=tmp_path / each["from"], target=tmp_path / each["to"],
-        )  # fmt: skip
-    four = plan("one", "four", [end + 1 for end in ends]) + plan(None, "whole-four", None)
-    fits.launch(four, tmp_path, 4)
-    fits.launch(plan("four", "two-again", None) + plan(None, "whole-two", None), tmp_path, 2)
-    for n, name in enumerate(fits.CASES):
-        for kind in ("whole-two", "whole-four", "two-again"):
-            found = fits.outcome(tmp_path / f"{kind}-{n}")
-            assert fits.same(found, alone[n]), f"{name}: {kind}"
+    def whole(names):
+        return [{"case": name, "to": f"{name} whole"} for name in names]
+
+    fits.launch(plan(None, "two", lambda name: 2) + whole(whole_by_two), tmp_path, 2)
+    fits.run(plan("two", "one", ends.get), tmp_path)
+    by_four = plan("one", "four", lambda name: ends[name] + 1) + whole(whole_by_four)
+    fits.launch(by_four, tmp_path, 4)
+    fits.launch(plan("four", "two again", None), tmp_path, 2)
+    for name in names:
+        kind = "by two again" if name in handed else "whole"
+        assert fits.same(fits.outcome(tmp_path / f"{name} {kind}"), alone[name]), name
 
 
 def test_a_grain_as_big_as_the_batch_is_what_one_process_trains_anyway():

@@ -1,0 +1,47 @@
+"""exact="rank" in three processes, whose sums have an order: resumed bitwise as not stopped."""
+
+import importlib.util
+from pathlib import Path
+
+import pytest
+
+
+def load():
+    spec = importlib.util.spec_from_file_location(
+        "world_fits", Path(__file__).with_name("world_fits.py")
+    )
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+fits = load()
+CASES = ("workers", "a parameter that not every grain uses", "clipping", "plateau")
+RANK = {"exact": "rank", "batch_size": 12}  # the last batch of 46 samples has 10
+
+
+def plan(stops):
+    """Return for each case: the whole fit, and after each stop what went on from it."""
+    made = []
+    for n, name in enumerate(CASES):
+        made.append({"case": name, "to": f"{n}-whole", "options": RANK})
+        for stop in stops:
+            made += [
+                {"case": name, "to": f"{n}-{stop}", "steps": stop, "options": RANK},
+                {
+                    "case": name, "from": f"{n}-{stop}", "to": f"{n}-{stop}-on", "options": RANK,
+                },
+            ]  # fmt: skip
+    return made
+
+
+@pytest.mark.slow
+def test_three_ranks_resume_bitwise_though_ddp_lays_its_buckets_out_anew(tmp_path):
+    stops = (3, 4)  # of eight: within an epoch, and at its end
+    fits.launch(plan(stops), tmp_path, 3)
+    for n, name in enumerate(CASES):
+        whole = fits.outcome(tmp_path / f"{n}-whole")
+        assert whole["step"] == 8
+        for stop in stops:
+            resumed = fits.outcome(tmp_path / f"{n}-{stop}-on")
+            assert fits.same(resumed, whole), f"{name}, stopped at {stop}"
