@@ -1,5 +1,6 @@
 # make demo      trains the digits example in two processes; the second time it finds all cached
 # make test      the tests, in JOBS processes; make test-slow the slow ones, make test-all both
+# make slurm     Slurm, for the tests on a real one, where root and apt are; make test calls it
 # make lint      ruff and mypy
 # make wheel     dist/curitorch-….whl
 # make clean     removes what these made
@@ -19,20 +20,23 @@ CACHES := .mypy_cache .pytest_cache .ruff_cache .hypothesis .types build dist cu
 # What some tests need besides Python; elsewhere than with root and apt-get they say so and are skipped.
 OUTSIDE := chromium fonts-dejavu-core
 
-.PHONY: demo test test-slow test-all lint wheel clean
+.PHONY: demo test test-slow test-all slurm lint wheel clean
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/.installed-digits
 	@python="$$(cd "$(VENV)/bin" && pwd)/python"; cd examples/digits && \
 	    set -x && "$$python" -m curitorch.stages.run digits -p quick $(ARGS)
 
-test: $(VENV)/.installed-dev $(VENV)/.outside
+test: $(VENV)/.installed-dev $(VENV)/.outside slurm
 	$(IN_VENV) pytest -q -m "not slow" -n $(JOBS) --dist loadfile $(ARGS)
 
-test-slow: $(VENV)/.installed-dev $(VENV)/.outside
+test-slow: $(VENV)/.installed-dev $(VENV)/.outside slurm
 	$(IN_VENV) pytest -q -m slow -n $(JOBS) --dist worksteal $(ARGS)
 
 test-all: test test-slow
+
+slurm:
+	@sh tests/stages/slurm/install.sh
 
 lint: $(VENV)/.installed-dev
 	$(IN_VENV) ruff check .

@@ -10,7 +10,7 @@ Read here, and in `sdk.environment`, which also knows PeriFlow's.
 | `CURITORCH_CHECKPOINT` | a stage, for scripts with the SDK | the checkpoint policy, JSON |
 | `CKPT_DIR` | a stage, for scripts with the SDK | where the script saves, and finds what it saved |
 | `PROCESSED_ITERS` | a stage, for scripts with the SDK | steps done by what lies in `CKPT_DIR` |
-| `SLURMD_NODENAME` | Slurm | this machine's name there |
+| `SLURMD_NODENAME`, `SLURM_PROCID` | Slurm | this machine's name there, and its place in a step |
 | `RANK`, `LOCAL_RANK`, `WORLD_SIZE` | torchrun | this process's place among all |
 """
 

@@ -8,10 +8,11 @@
   checkpoints/step-00000120.json                its sidecar, see `stores.sidecar`
   journal.jsonl                  see `journal`
   logs/attempt-0/rank-0.log      each rank's whole output; launcher.log is torchrun's own
+  logs/attempt-0/ended           how torchrun ended on the first node of a Slurm job
   logs/attempt-0/rank-0.json     how that rank ended, see `rank_report`
   attempts/0.json                see `attempt`
   job.sbatch                     the script of its Slurm job, see `stages.slurm.script`
-  slurm/job.json                 which job that is, see `job_record`; job-4711.log is the script's own
+  slurm/job.json                 which job that is, see `job_record`; job-4711.log: the script's own
   lock                           held while somebody trains here, see `run_lock`
 """
 

@@ -15,6 +15,7 @@ from types import FrameType
 
 import psutil
 
+from .atomic import whole_file
 from .environment import NODE, launched
 from .layout import Layout
 from .rank_report import read_reports
@@ -72,6 +73,14 @@ class Node:
         self._asked.set()
 
 
+def note_end(code: int) -> None:
+    """Tell the job's script, on the first node, how torchrun ended there: `ended` in the logs."""
+    launch = launched()
+    if launch is not None and os.environ.get("SLURM_PROCID") == "0":
+        with whole_file(Layout(launch.run).logs(launch.attempt) / "ended") as temporary:
+            temporary.write_text(f"{code}\n", encoding="utf-8")
+
+
 def ranks_below(pid: int) -> set[int]:
     """Return the ranks that have begun among the descendants of a process."""
     launch = launched()
@@ -90,4 +99,6 @@ def _ignore_sigterm() -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(Node(sys.argv[1:]).run())
+    status = Node(sys.argv[1:]).run()
+    note_end(status)
+    sys.exit(status)

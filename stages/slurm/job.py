@@ -190,7 +190,12 @@ def start_job(run: Path, launch: LaunchParams, slurm: SlurmParams) -> Job | None
             )
         log = run / "slurm" / f"job-{os.environ['SLURM_JOB_ID']}.log"
         return AllocatedJob(run / SCRIPT, log)
-    found = find_job(run)
+    try:
+        found = find_job(run)
+    except queue.SlurmUnreachable:
+        if slurm.submit:
+            raise
+        found = None  # to write a script one needs no Slurm
     if found is not None:
         logging.info("%s trains here already: it is followed.", found.describe().capitalize())
         return found

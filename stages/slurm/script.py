@@ -49,9 +49,16 @@ srun --nodes="$nodes" --ntasks="$nodes" --ntasks-per-node=1 @srun@ \\
     -m -- curitorch.external.rank "${trainer[@]}" \\
     <&3 >"$run/logs/attempt-$CURITORCH_ATTEMPT/launcher.log" 2>&1 &
 step=$!
+# srun never hears the end of a node that died. The first node holds the rendezvous: when torchrun
+# has ended there, all has, and the others get 30 s to say what they saw.
+ended=$run/logs/attempt-$CURITORCH_ATTEMPT/ended
+(while [ ! -s "$ended" ]; do sleep 2; done; sleep 30; kill -KILL "$step") 3>&- 2>/dev/null &
+watch=$!
 while kill -0 "$step" 2>/dev/null; do wait "$step"; done  # a trapped signal ends a wait
 wait "$step"
 rc=$?
+kill "$watch" 2>/dev/null
+if [ "$rc" -ge 128 ] && [ -s "$ended" ]; then rc=$(cat "$ended"); fi
 
 if [ -z "$asked" ] && [ "$1" != here ]; then  # a preemption mostly tells the ranks alone
     case $(scontrol --oneliner show job "$job") in *PreemptTime=[0-9]*) asked=pause ;; esac

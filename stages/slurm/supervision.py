@@ -118,7 +118,8 @@ def check_end(followed: Followed, *, interrupted: bool) -> None:
     killed_as = None
     if attempt is not None and attempt.outcome is None:  # its script was killed
         killed_as = f"{job.describe()} ending as {state}"
-        asked = interrupted or state == "CANCELLED"
+        saved = followed.progress.stop_reason is not None
+        asked = interrupted or saved or state == "CANCELLED"
         outcome: Outcome = "stopped" if asked else "failed"
         attempt = end_attempt(run.path, attempt, exit_code=KILLED, outcome=outcome)
     if interrupted:

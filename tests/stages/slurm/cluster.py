@@ -70,8 +70,13 @@ def missing() -> str | None:
     if sys.platform != "linux" or os.geteuid() != 0:
         return "needs root and Linux, to start a Slurm of its own"
     absent = [name for name in PROGRAMS if shutil.which(name, path=_path()) is None]
+    if absent and shutil.which("apt-get") is None:
+        return f"needs root and apt, to install Slurm ({absent[0]} is not here)"
     if absent:
         return f"Slurm is not installed ({absent[0]} is not here): make slurm"
+    private = ["unshare", "-m", "--propagation", "private", "true"]
+    if subprocess.run(private, capture_output=True, check=False).returncode:
+        return "cannot mount in a namespace of its own, where Slurm's nodes have their names"
     return None
 
 

@@ -73,10 +73,11 @@ class Slurm:
         subprocess.run(words, check=True)
 
     def end_soon(self, job: str) -> None:
-        """Let a job run to the end of this minute, or of the next, and no longer."""
+        """Give a job one or two more minutes: Slurm looks every 30 s whose time is over."""
         words = ["squeue", "-h", "-j", job, "--format=%M"]
         done = subprocess.run(words, capture_output=True, text=True, check=True)
-        self.set_limit(job, int(done.stdout.strip().split(":")[-2]) + 1)
+        minutes, seconds = done.stdout.strip().split(":")[-2:]
+        self.set_limit(job, int(minutes) + 2 + (int(seconds) > 50))
 
     def wait_until(self, is_so, seconds: float = 60):
         deadline = time.monotonic() + seconds
