@@ -136,7 +136,13 @@ class LoggedValue:
             self.total = self.reduce_fx(self.total, value)
 
     def add_metric(self, metric: Metric) -> None:
-        """Take a torchmetrics object, which gathers by itself."""
+        """Take a torchmetrics object, which gathers by itself.
+
+        Lightning moves it to its device each time but the first, by which it takes over the default
+        type of the step's precision; here only where that changes something.
+        """
+        if self.updates and metric.dtype is not torch.get_default_dtype():
+            metric.to(metric.device)
         self.updates += 1
         self.computed = None
         self.is_reset = False

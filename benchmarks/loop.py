@@ -1,0 +1,301 @@
+"""What a training step costs beyond the model: LeanTrainer, a raw PyTorch loop and Lightning.
+
+    python benchmarks/loop.py [--rounds 5] [--quick] [--only small]
+
+All modes run in one process, in turns and in random order, on the same model and data, with one
+thread. A step lasts from one `training_step` to the next; of a run the median and the 10th
+percentile (the step that was least disturbed) are taken, and the median of the processor time of
+its thread, which a busy machine disturbs least; each is divided by the raw loop's of the same
+round. Printed are the medians over the rounds; the first round warms up.
+
+    raw           for batch in loader: loss, zero_grad, backward, step
+    lean          LeanTrainer, nothing overridden, nothing logged
+    lean+log      six hooks overridden and self.log at each step
+    lean+run      the same with a store and a journal, as our trainer runs it
+    trainer       lightning.Trainer without progress bar, logger and checkpoints
+    trainer+log   the same with the hooks and self.log
+    lean world    exact="world", results that do not depend on the number of processes
+"""
+
+import argparse
+import itertools
+import logging
+import random
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+import warnings
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.pytorch import LightningModule, Trainer
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, TensorDataset
+
+from curitorch.external.adapter import LeanTrainer
+
+Batch = tuple[Tensor, Tensor]
+Times = tuple[float, float, float]
+GOALS = {
+    ("small", "lean+log"): "≤ 1.10 of raw",
+    ("pre-batched", "lean+log"): "≤ 50 µs over raw",
+    ("mid", "lean+log"): "≤ 1.02 of raw",
+    ("mid", "lean world"): "≤ 1.15 of raw",
+    ("two ranks", "lean+log"): "≤ 1.05 of raw at p10",
+}
+STAMPS: list[tuple[float, float]] = []
+"""Seconds on the clock, and of this thread's processor time, as each step begins."""
+
+
+class Mlp(LightningModule):
+    """An MLP that takes the time as each of its steps begins."""
+
+    def __init__(self, widths: tuple[int, ...]) -> None:
+        super().__init__()
+        layers: list[nn.Module] = []
+        for before, after in itertools.pairwise(widths):
+            layers += [nn.Linear(before, after), nn.ReLU()]
+        self.layers = nn.Sequential(*layers[:-1])
+
+    def forward(self, batch: Batch) -> Tensor:
+        """Return the loss."""
+        STAMPS.append((time.perf_counter(), time.thread_time()))
+        return nn.functional.cross_entropy(self.layers(batch[0]), batch[1])
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        """As `forward`."""
+        loss: Tensor = self(batch)
+        return loss
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        """Return Adam, as the raw loop has it."""
+        return torch.optim.Adam(self.parameters(), lr=1e-3)
+
+
+class BusyMlp(Mlp):
+    """One that has hooks, and logs."""
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        """Log the loss."""
+        loss: Tensor = self(batch)
+        self.log("loss", loss)
+        return loss
+
+    def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
+        """Do nothing, as the next ones."""
+
+    def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:  # noqa: D102
+        pass
+
+    def on_before_zero_grad(self, optimizer: Any) -> None:  # noqa: D102
+        pass
+
+    def on_before_backward(self, loss: Tensor) -> None:  # noqa: D102
+        pass
+
+    def on_after_backward(self) -> None:  # noqa: D102
+        pass
+
+    def on_before_optimizer_step(self, optimizer: Any) -> None:  # noqa: D102
+        pass
+
+
+class Prebatched:
+    """A loader whose batches are there: what remains is the loop."""
+
+    def __init__(self, batches: list[Batch]) -> None:
+        self.batches = batches
+
+    def __iter__(self) -> Iterator[Batch]:
+        return iter(self.batches)
+
+    def __len__(self) -> int:
+        return len(self.batches)
+
+
+class Case:
+    """A model, its data, and so many steps."""
+
+    def __init__(self, widths: tuple[int, ...], batch: int, steps: int, *, loaded: bool) -> None:
+        self.widths, self.batch, self.steps, self.loaded = widths, batch, steps, loaded
+        generator = torch.Generator().manual_seed(0)
+        inputs = torch.randn(batch * steps, widths[0], generator=generator)
+        self.data = TensorDataset(inputs, inputs.argmax(1) % widths[-1])
+
+    def loader(self, sampler: Any = None) -> Any:
+        """Return what the loops iterate over, new for each run."""
+        if not self.loaded:
+            parts = (tensor.split(self.batch) for tensor in self.data.tensors)
+            return Prebatched(list(zip(*parts, strict=True)))
+        return DataLoader(self.data, self.batch, shuffle=sampler is None, sampler=sampler)
+
+    def model(self, kind: type[Mlp]) -> Mlp:
+        """Return a new model with the same weights each time."""
+        torch.manual_seed(0)
+        return kind(self.widths)
+
+
+Way = Callable[[Case, Path], None]
+CASES: dict[str, Callable[[int], Case]] = {
+    "small": lambda steps: Case((64, 64, 10), 32, steps, loaded=True),
+    "pre-batched": lambda steps: Case((64, 64, 10), 32, steps, loaded=False),
+    "mid": lambda steps: Case((512, 512, 512, 10), 64, max(60, steps // 5), loaded=True),
+}
+
+
+def raw(case: Case, folder: Path, *, ranks: int = 1) -> None:
+    """Train as PyTorch's tutorials do."""
+    model: nn.Module = case.model(Mlp)
+    sampler = None
+    if ranks > 1:
+        model = nn.parallel.DistributedDataParallel(model)
+        if case.loaded:
+            sampler = torch.utils.data.DistributedSampler(case.data)
+    optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
+    for batch in case.loader(sampler):
+        loss = model(batch)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+
+
+def lean(kind: type[Mlp], *, run: bool = False, **options: Any) -> Way:
+    """Return a way to train with LeanTrainer."""
+
+    def train(case: Case, folder: Path) -> None:
+        more = dict(options)
+        with tempfile.TemporaryDirectory(dir=folder) as own:
+            if run:
+                from curitorch.external.journal import Journal
+
+                more["store"] = Path(own, "checkpoints")
+                more["journal"] = Journal(Path(own, "journal.jsonl"))
+            LeanTrainer(accelerator="cpu", max_epochs=1, **more).fit(
+                case.model(kind), case.loader()
+            )
+
+    return train
+
+
+def lightning(kind: type[Mlp], **options: Any) -> Way:
+    """Return a way to train with Lightning's Trainer."""
+
+    def train(case: Case, folder: Path) -> None:
+        Trainer(
+            accelerator="cpu",
+            max_epochs=1,
+            logger=False,
+            enable_progress_bar=False,
+            enable_checkpointing=False,
+            enable_model_summary=False,
+            **options,
+        ).fit(case.model(kind), case.loader())
+
+    return train
+
+
+MODES: dict[str, Way] = {
+    "raw": raw,
+    "lean": lean(Mlp),
+    "lean+log": lean(BusyMlp),
+    "lean+run": lean(BusyMlp, run=True),
+    "trainer": lightning(Mlp, devices=1),
+    "trainer+log": lightning(BusyMlp, devices=1),
+}
+
+
+def timed(train: Way, case: Case, folder: Path) -> Times:
+    """Return median, 10th percentile and processor time of a run's steps in microseconds."""
+    STAMPS.clear()
+    train(case, folder)
+    pairs = list(itertools.pairwise(STAMPS[20:]))
+    wall = [1e6 * (after[0] - before[0]) for before, after in pairs]
+    processor = [1e6 * (after[1] - before[1]) for before, after in pairs]
+    return (
+        statistics.median(wall),
+        statistics.quantiles(wall, n=10)[0],
+        statistics.median(processor),
+    )
+
+
+def measure(name: str, modes: dict[str, Way], case: Case, rounds: int) -> dict[str, list[Times]]:
+    """Return the times of each mode's rounds; the first, which warms up, is left out."""
+    order, taken = random.Random(name), {mode: [] for mode in modes}
+    with tempfile.TemporaryDirectory() as folder:
+        for number in range(rounds + 1):
+            for mode in order.sample(list(modes), len(modes)):
+                found = timed(modes[mode], case, Path(folder))
+                if number:
+                    taken[mode].append(found)
+    return taken
+
+
+def show(name: str, taken: dict[str, list[Times]]) -> None:
+    """Print a table of one case: microseconds, ratios to the raw loop, microseconds over it."""
+    print(f"\n{name:12}{'median':>14}{'p10':>20}{'processor':>20}")
+    for mode, found in taken.items():
+        line = f"{mode:12}"
+        for kind in range(3):
+            pairs = [(own[kind], base[kind]) for own, base in zip(found, taken["raw"], strict=True)]
+            own = statistics.median(own for own, _ in pairs)
+            ratio = statistics.median(own / base for own, base in pairs)
+            over = statistics.median(own - base for own, base in pairs)
+            line += f"{own:8.0f} {ratio:5.2f} {over:+5.0f}"
+        print(f"{line}   {GOALS.get((name, mode), '')}".rstrip(), flush=True)
+
+
+def two_ranks(steps: int, rounds: int) -> None:
+    """Be one of two processes: raw DDP against the others."""
+    torch.distributed.init_process_group("gloo")
+    ranks: dict[str, Any] = {"strategy": "ddp", "devices": 2}
+    modes = {
+        "raw": lambda case, folder: raw(case, folder, ranks=2),
+        "lean": lean(Mlp, **ranks),
+        "lean+log": lean(BusyMlp, **ranks),
+        "trainer": lightning(Mlp, **ranks),
+        "trainer+log": lightning(BusyMlp, **ranks),
+    }
+    case = Case((64, 64, 10), 32, steps, loaded=True)
+    taken = measure("two ranks", modes, case, rounds)
+    if torch.distributed.get_rank() == 0:
+        show("two ranks", taken)
+    torch.distributed.destroy_process_group()
+
+
+def main() -> None:
+    """Measure all cases and print their tables."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--steps", type=int, default=2000, help="of the small model, per run")
+    parser.add_argument("--quick", action="store_true", help="one short round, to see it work")
+    parser.add_argument("--only", action="append", help="a case; may be given several times")
+    parser.add_argument("--as-rank", action="store_true", help=argparse.SUPPRESS)
+    args = parser.parse_args()
+    rounds, steps = (1, 200) if args.quick else (args.rounds, args.steps)
+    torch.set_num_threads(1)
+    for name in ("lightning", "lightning.pytorch", "lightning.fabric"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+    warnings.simplefilter("ignore")
+    if args.as_rank:
+        two_ranks(max(steps // 2, 150), rounds)
+        return
+    for name, case in CASES.items():
+        if args.only and name not in args.only:
+            continue
+        modes = dict(MODES)
+        if name == "mid":
+            modes["lean world"] = lean(Mlp, exact="world", batch_size=64, grain=16)
+        show(name, measure(name, modes, case(steps), rounds))
+    if not args.only or "two ranks" in args.only:
+        command = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
+        command += ["--nproc-per-node", "2", __file__, "--as-rank"]
+        command += ["--rounds", str(rounds), "--steps", str(steps)]
+        subprocess.run(command, check=True)
+
+
+if __name__ == "__main__":
+    main()
