@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from curitorch.cachers import TrainingRun
+from curitorch.external.adapter.support_matrix import filled
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 BLOCK = re.compile(r"(?:^`(?P<file>[^`\n]+)`\n)?^```(?P<kind>\w+)\n(?P<text>.*?)^```$", re.M | re.S)
@@ -23,6 +24,8 @@ DOCUMENTS = [
         "docs/sdk.md",
         "docs/autopatch.md",
         "docs/exact-resume.md",
+        "docs/adapter.md",
+        "docs/notebook.md",
     )
 ]
 
@@ -171,5 +174,39 @@ def test_an_unmodified_script_goes_on_as_its_document_shows(tmp_path):
     assert "train.py is complete; there is nothing to train" in output
 
 
+def test_the_lean_loop_trains_as_its_document_shows(followed):
+    folder, _ = followed
+    output = follow(REPOSITORY / "docs/adapter.md", folder)
+    assert re.findall(r"^lean: (\d+) ", output, re.MULTILINE) == ["40", "40"]
+    run = TrainingRun(folder / "runs/curve")
+    assert {"train_loss", "train_mae", "val_loss", "val_mae"} <= set(run.metrics().columns)
+    assert run.model().hparams == {"width": 16}
+
+
+@pytest.mark.parametrize("name", ["README.md", "docs/adapter.md"])
+def test_the_support_matrix_is_the_adapters_own_table(name):
+    text = (REPOSITORY / name).read_text()
+    assert "| supported |" in text
+    assert filled(text) == text, (
+        f"{name} is not what the table says. Run: "
+        "python -m curitorch.external.adapter.support_matrix README.md docs/adapter.md"
+    )
+
+
 def test_plain_lightning_resumes_as_the_page_on_exactness_shows(tmp_path):
     assert "exact: True" in follow(DOCUMENTS[6], tmp_path)
+
+
+def test_a_notebook_explores_the_run_as_its_document_shows(followed):
+    folder, _ = followed
+    output = follow(REPOSITORY / "docs/notebook.md", folder)
+    assert "Launching:" not in output
+    [path] = folder.glob("data/cache/sine_*_explore_notebook.ipynb")
+    outputs = [o for cell in json.loads(path.read_text())["cells"] for o in cell.get("outputs", [])]
+    shown = [mime for output in outputs for mime in output.get("data", {})]
+    assert "image/png" in shown
+    assert not any(output["output_type"] == "error" for output in outputs)
+    assert "by hand" in output
+    assert "4 samples of the train data: [float32 (4, 1), float32 (4, 1)]" in output
+    assert "torch.Size([4, 1])" in output
+    assert float(re.search(r"^complete (\d\.\d+)$", output, re.MULTILINE)[1]) < 0.1

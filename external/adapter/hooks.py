@@ -95,7 +95,7 @@ SUPPORT: dict[str, Support] = {
     ),
     **_supported(
         "module",
-        "has to call its closure exactly once; refused with exact='world'",
+        "has to call its closure, or nothing is trained; refused with exact='world'",
         "optimizer_step",
     ),
     **_supported(
