@@ -19,7 +19,8 @@ from .bindings import line_of
 from .encoder import Encoder
 from .findings import Findings
 from .kinds_of_values import is_of_the_process
-from .rewriting import LOOP, Source, Statement
+from .rewriting import LOOP
+from .source import Source, Statement
 from .tracker import Tracker, loop_in, place_of, users_frames
 from .values import MADE_BY_SCRIPT
 

@@ -10,7 +10,8 @@ from pathlib import Path
 from types import CodeType, ModuleType
 from typing import Any
 
-from .rewriting import CT, Rewriter, Source
+from .rewriting import CT, Rewriter
+from .source import Source
 from .start import is_installed
 from .tracker import Tracker
 

@@ -2,27 +2,25 @@
 
 import inspect
 import signal
-import sys
 import time
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 from .checkpoints import SCHEMA, Checkpoints
 from .clock import Clock
+from .due import Due
 from .findings import LOG, Findings
 from .held_output import HeldOutput
 from .ranks import Ranks
 from .run_journal import RunJournal
 from .settings import AGAIN, CONFIG, AutopatchSettings, BadVariable
 from .stop_signal import StopSignal, end_by
-from .tracker import Tracker, users_frames
+from .tracker import Tracker
 from .wish import Wish
 
 if TYPE_CHECKING:
-    from .constants import Constants
     from .held_state import HeldState
-
-_MOST_POSTPONED = {Wish.HOLD: 20, Wish.SAVE: 1000, Wish.STOP: 1000}  # iterations without a step
+    from .place import Place
 
 
 class Session:
@@ -43,22 +41,19 @@ class Session:
         self.script = script
         self.findings = Findings(strict=settings.strict)
         self.optimizers: list[Any] = []
+        self.place: Place
         self.resumed_at: int | None = None
         self.ranks: Ranks | None = None
         self.journal = RunJournal.of_environment()
         self.stop = StopSignal(settings.grace_seconds, self._asked_to_stop, self._too_late)
         self._checkpoints: Checkpoints
-        self._constants: Constants | None = None
         self._held: HeldState | None = None
         self._clock = Clock(settings.every_seconds, self._held_due_at, self._ask)
-        self._due = Wish.NOTHING
-        self._taken = (False, Wish.NOTHING, Wish.NOTHING)
-        self._stopping = False
+        self.due = Due(tracker, self._clock)
         self._saving = False
         self._begun = False
         self._aside = False
         self._trained_aside: int | None = None
-        self._postponed: tuple[int, int] | None = None
         self._output: HeldOutput | None = None
         self._saved_sources: dict[str, str] = {}
         tracker.on_tick = self._tick
@@ -74,6 +69,7 @@ class Session:
         self._checkpoints = Checkpoints(self.settings, self.script, self.ranks)
         if self.ranks is not None:
             self.ranks.on_lost = self._lost
+            self.due.ranks = self.ranks
             self.ranks.connect()
 
     @property
@@ -124,15 +120,6 @@ class Session:
                 f"{AGAIN}=1 to begin anew."
             )
 
-    @property
-    def constants(self) -> "Constants":
-        """The script's data, as it was before training began."""
-        if self._constants is None:
-            from .constants import Constants
-
-            self._constants = Constants()
-        return self._constants
-
     def begin(self, optimizer: Any) -> None:
         """An optimizer was made: from the next loop on there is something to save."""
         if self._aside:
@@ -146,6 +133,9 @@ class Session:
                 self._held = HeldState()
                 self.stop.listen()
             self.begin_journal()
+            from .place import Place
+
+            self.place = Place(self.tracker, self.optimizers, self.findings)
             self.tracker.on_begin = self._first_loop
             self.tracker.due = True
 
@@ -191,20 +181,14 @@ class Session:
 
     def _first_loop(self) -> None:
         self.tracker.on_begin = None
-        if self.tracker.live:
-            self._due = Wish.HOLD if self._held is not None else Wish.NOTHING
-            self.tracker.due = self._due > Wish.NOTHING
-        else:
+        if not self.tracker.live:
             self.tracker.due = True
-        self.constants.note([*self.tracker.namespaces.values(), *self._locals()])
+        elif self._held is not None:
+            self.due.ask_here(Wish.HOLD)
+        else:
+            self.tracker.due = False
+        self.place.note_constants()
         self._clock.begin()
-
-    def _locals(self) -> list[dict[str, Any]]:
-        return [
-            dict(frame.f_locals)
-            for frame in users_frames(self.tracker, sys._getframe())
-            if frame.f_code.co_name != "<module>"
-        ]
 
     def _held_due_at(self) -> float:
         return float("inf") if self._held is None else self._held.due_at
@@ -221,26 +205,16 @@ class Session:
     # What is asked for.
 
     def _ask(self, wish: Wish) -> None:
-        """Ask for a save, in any thread; of several ranks the first speaks for all."""
-        if not self.tracker.live or self._saving or not self._begun:
-            return
-        if self.ranks is None:
-            self._due = max(self._due, wish)
-            self.tracker.due = True
-        elif self.ranks.rank == 0:
-            self.ranks.propose(wish)
+        if self.tracker.live and self._begun and not self._saving:
+            self.due.ask(wish)
 
     def _asked_to_stop(self, number: int) -> None:
-        if self._stopping:
+        if self.due.stopping:
             return  # it is being done
         if not self.tracker.live or not self._begun:
             end_by(number)
             return
-        self._stopping = True
-        if self.ranks is not None:
-            self.ranks.propose(Wish.STOP)
-        else:
-            self.tracker.due = True
+        self.due.stop()
 
     def _lost(self) -> None:
         """The launcher is gone: ranks cannot agree on anything, and nobody waits for this one."""
@@ -272,87 +246,32 @@ class Session:
             return
         if frame.f_code.co_flags & inspect.CO_GENERATOR:
             return  # whoever iterates over it comes to a better place
-        wish = self.wish_here()
+        wish = self.due.take()
         self.done_here(wish, done=wish == Wish.NOTHING or self._do(wish, frame, number))
 
-    def wish_here(self) -> Wish:
-        """Return what is due at this place of the script, on all ranks the same."""
-        self.tracker.due = False  # first: whatever asks from here on is heard
-        counted, self.tracker.counted = self.tracker.counted, False
-        due, self._due = self._due, Wish.NOTHING
-        granted = Wish.NOTHING if self.ranks is None else self.ranks.granted()
-        self._taken = (counted, due, granted)
-        own = Wish.STOP if self._stopping and self.ranks is None else due
-        return max(granted, own, Wish.SAVE if counted else Wish.NOTHING)
-
     def done_here(self, wish: Wish, *, done: bool = True) -> None:
-        """What `wish_here` returned is done, or to be done elsewhere; after a stop, end."""
-        counted, due, granted = self._taken
-        if done and granted and self.ranks is not None:
-            self.ranks.finish_round()
-        if not done:
-            self._due = max(self._due, due)
-            self.tracker.counted = self.tracker.counted or counted
-        waiting = self.ranks is not None and self.ranks.is_in_round
-        self.tracker.due = self.tracker.due or not done or waiting
-        if done and wish >= Wish.SAVE:
-            self._clock.saved()
+        """What was due is done, or to be done elsewhere; after a stop, end."""
+        self.due.settle(wish, done=done)
         if done and wish == Wish.STOP:
             self._end()
 
     def _do(self, wish: Wish, frame: FrameType, number: int) -> bool:
         """Hold or save the position here; returns whether that is done with."""
         began = time.monotonic()
-        state = self._position(wish, frame, number)
+        state = self.place.position(wish, frame, number)
         if wish == Wish.HOLD:
             assert self._held is not None
             if state is not None:
                 self._held.hold(state, self.tracker.steps)
             self._held.spend(time.monotonic() - began)
-            gave_up = self._postponed is not None and self._postponed[1] >= _MOST_POSTPONED[wish]
-            if state is None and not gave_up:
+            if state is None and not self.place.give_up(wish):
                 return False
-            self._postponed = None
             self._held.wait()
             return True
         if state is None:
             return False
         self._put(state, self.tracker.steps, complete=False)
         return True
-
-    def _position(self, wish: Wish, frame: FrameType, number: int) -> dict[str, Any] | None:
-        """Return the position of `frame`, in which the loop `number` begins an iteration.
-
-        Returns:
-            None where something could not go on exactly, as long as another loop may be better;
-            after two more steps it is given all the same, and said.
-
-        Raises:
-            NotExact: `LATTICE_STRICT` is set, and no place is exact.
-        """
-        from . import position
-        from .encoder import Encoder
-
-        tried = Findings(strict=False, silent=True)
-        encoder = Encoder(self.constants.has, self.tracker.may_change)
-        state = position.take(self.tracker, frame, number, encoder, tried)
-        position.check_made_in_loop(self.tracker, number, state, tried)
-        position.check_threads(self.tracker, tried)
-        position.check_optimizers(self.optimizers, encoder, tried)
-        reachable = position.can_be_reached(self.tracker, state, self.findings)
-        if tried.said or not reachable:
-            first, count = self._postponed or (self.tracker.steps, 0)
-            self._postponed = (first, count + 1)
-            if not reachable:
-                return None
-            if self.tracker.steps < first + 2 and (
-                wish == Wish.HOLD or count < _MOST_POSTPONED[wish]
-            ):
-                return None
-            for sentence in tried.said:
-                self.findings.say(sentence)
-        self._postponed = None
-        return state
 
     def _put(self, state: dict[str, Any], steps: int, *, complete: bool) -> None:
         self._saving = True

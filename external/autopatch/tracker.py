@@ -11,7 +11,8 @@ from types import CodeType, FrameType
 from typing import TYPE_CHECKING, Any
 
 from . import iterators
-from .rewriting import LOOP, Source, Statement
+from .rewriting import LOOP
+from .source import Source, Statement
 
 if TYPE_CHECKING:
     from .way_back import WayBack

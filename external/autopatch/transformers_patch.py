@@ -83,7 +83,7 @@ def patch(settings: AutopatchSettings, session: Any) -> None:
 
         def look(self, args: Any, control: Any) -> None:
             """Let the Trainer save if that is due here."""
-            self.wish = session.wish_here()
+            self.wish = session.due.take()
             if self.wish == Wish.NOTHING:
                 session.done_here(self.wish)
                 return

@@ -6,8 +6,6 @@ this fold, an optimizer) runs. Iterators are rebuilt where they stood. When the 
 begins its first iteration here, everything gets its saved value, the generators last.
 """
 
-import ctypes
-import sys
 from collections.abc import Callable
 from types import FrameType
 from typing import TYPE_CHECKING, Any
@@ -15,8 +13,9 @@ from typing import TYPE_CHECKING, Any
 from ..randomness import derive_seed, seed_generators
 from . import class_attributes, generators, iterators
 from .decoder import Decoder
-from .rewriting import Statement
-from .values import MADE_BY_SCRIPT, Mismatch, is_mutable, is_restorable
+from .source import Statement
+from .values import Mismatch, is_restorable
+from .variables_back import assign, decoded, forget_items, restore_module
 
 if TYPE_CHECKING:
     from .tracker import Tracker
@@ -245,18 +244,18 @@ class WayBack:
         if len(self.frames) != len(entries):
             raise CannotResume("The script is not where it was saved. Use another root.")
         if self.ranks_before is not None:
-            self._forget_items()
+            forget_items(self.saved, self._chain(len(self.frames) - 1)[-1].targets)
         try:
             for source in self.tracker.sources.values():
-                saved = self.saved["modules"].get(source.key)
-                if saved is not None:
-                    self._restore_module(source.key, saved)
+                if source.key in self.saved["modules"]:
+                    wanted = self._skipped_at_module(source.key)
+                    restore_module(self.tracker, self.saved, source.key, wanted, self.decoder)
             class_attributes.put(self.tracker, self.saved.get("classes", {}), self.decoder.decode)
             for index, frame in enumerate(self.frames):
                 own = entries[index]["variables"]
                 wanted = self._wanted_names(index)
                 current = dict(frame.f_locals)
-                assign(frame, self._decoded(own, current, wanted), own)
+                assign(frame, decoded(self.decoder, own, current, wanted), own)
         except Mismatch as error:
             raise CannotResume(
                 f"The script does not make what it had made when it was saved: {error}. Call it "
@@ -273,62 +272,10 @@ class WayBack:
         self.frames.clear()
         self.then()
 
-    def _forget_items(self) -> None:
-        """Leave the innermost loop its items: those of another number of ranks were others."""
-        innermost = self._chain(len(self.frames) - 1)[-1]
-        entry = self.saved["entries"][-1]
-        for name in innermost.targets:
-            for variables in (entry["variables"], self.saved["modules"].get(entry["file"], {})):
-                if isinstance(variables.get(name), dict):
-                    variables.pop(name)
-
-    def _restore_module(self, key: str, saved: dict[str, Any]) -> None:
-        namespace = self.tracker.namespaces[key]
-        source = next(each for each in self.tracker.sources.values() if each.key == key)
-        wanted = set(source.shared)
-        for statement in source.functions["<module>", 0]:
-            wanted |= statement.in_loop_binds
+    def _skipped_at_module(self, key: str) -> set[str]:
+        """Return the names that statements which were passed over would have bound."""
+        found: set[str] = set()
         for index, entry in enumerate(self.saved["entries"]):
             if entry["file"] == key and entry["function"][0] == "<module>":
-                wanted |= self._skipped[index]
-        for other in self.tracker.sources.values():
-            wanted |= other.attributes  # config.step = …, of an imported module
-        namespace.update(self._decoded(saved, namespace, wanted))
-
-    def _decoded(
-        self, saved: dict[str, Any], current: dict[str, Any], wanted: set[str]
-    ) -> dict[str, Any]:
-        """Return the values of variables, those that are changed in place included."""
-        values = {}
-        for name, node in saved.items():
-            old = current.get(name)
-            if old is None and isinstance(node, dict) and node["k"] in MADE_BY_SCRIPT:
-                continue  # of an iteration before; said when it was saved
-            if isinstance(node, dict) and node["k"] in ("opaque", "constant"):
-                self.decoder.decode(node, old)
-                continue
-            if not (is_mutable(node) or name in wanted):
-                if isinstance(node, dict):
-                    self.decoder.decode(node, old)  # what is in it
-                continue
-            value = self.decoder.decode(node, old)
-            if value is not old:
-                values[name] = value
-        return values
-
-
-def assign(frame: FrameType, values: dict[str, Any], own: dict[str, Any]) -> None:
-    """Bind names in a running frame, where they are its own or its module's."""
-    if not values:
-        return
-    if frame.f_code.co_name == "<module>":
-        frame.f_globals.update(values)
-        return
-    local = {name: value for name, value in values.items() if name in own}
-    frame.f_globals.update({n: v for n, v in values.items() if n not in own})
-    if sys.version_info >= (3, 13):
-        frame.f_locals.update(local)
-        return
-    names = frame.f_locals
-    names.update(local)
-    ctypes.pythonapi.PyFrame_LocalsToFast(ctypes.py_object(frame), ctypes.c_int(0))
+                found |= self._skipped[index]
+        return found

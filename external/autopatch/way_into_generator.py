@@ -6,9 +6,10 @@ from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 from .decoder import Decoder
-from .rewriting import Statement
+from .source import Statement
 from .values import Mismatch, is_restorable
-from .way_back import WayBack, assign
+from .variables_back import assign
+from .way_back import WayBack
 
 if TYPE_CHECKING:
     from .tracker import Tracker
