@@ -17,6 +17,11 @@ import torch
 from torch.utils.data import Dataset
 
 
+_PYTHONS: Any = random._inst  # type: ignore[attr-defined]
+"""The generator behind the functions of `random`."""
+_seed_python = super(random.Random, random.Random).seed
+
+
 class SeededBatch(list[int]):
     """The indices of one rank's batch, with the seed that loading them begins with."""
 
@@ -26,10 +31,16 @@ class SeededBatch(list[int]):
 
 
 class SeededDataset(Dataset[Any]):
-    """A user's data set that is loaded by `SeededBatch`es; everything else is the user's."""
+    """A user's data set that is loaded by `SeededBatch`es; everything else is the user's.
 
-    def __init__(self, dataset: Any) -> None:
+    Args:
+        dataset: The user's.
+        draws: Whether loading or collating may draw random numbers; seeding takes its time.
+    """
+
+    def __init__(self, dataset: Any, *, draws: bool = True) -> None:
         self.dataset = dataset
+        self.draws = draws
 
     def __len__(self) -> int:
         return len(self.dataset)
@@ -39,12 +50,13 @@ class SeededDataset(Dataset[Any]):
 
     def __getitems__(self, batch: SeededBatch) -> Any:
         """Load a whole batch, as torch's fetcher asks for it; collating comes right after."""
-        seed_generators(batch.seed)
+        if self.draws:
+            seed_generators(batch.seed)
         load: Callable[[Sequence[int]], Any] | None = getattr(self.dataset, "__getitems__", None)
         return load(batch) if load is not None else [self.dataset[index] for index in batch]
 
     def __getattr__(self, name: str) -> Any:
-        if name == "dataset":  # while it is being unpickled
+        if name in ("dataset", "draws"):  # while it is being unpickled
             raise AttributeError(name)
         return getattr(self.dataset, name)
 
@@ -78,7 +90,8 @@ def seed_generators(seed: int) -> None:
 
     Not `torch.manual_seed`, which takes 0.2 ms as it looks for every kind of device.
     """
-    random.seed(seed)
+    _seed_python(_PYTHONS, seed)  # random.seed, without its questions of what a seed is
+    _PYTHONS.gauss_next = None
     np.random.seed(seed & 0xFFFFFFFF)
     torch.default_generator.manual_seed(seed)
     if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from typing import Any
 
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, Subset, TensorDataset, default_collate
 
 from .own_order import OwnOrder
 from .randomness import SeededDataset, derive_seed, seed_generators
@@ -30,7 +30,8 @@ class SeededLoader(DataLoader[Any]):
 
     def __init__(self, loader: DataLoader[Any], batches: GlobalBatchSampler | OwnOrder) -> None:
         kept = {name: getattr(loader, name) for name in _KEPT if hasattr(loader, name)}
-        super().__init__(SeededDataset(loader.dataset), batch_sampler=batches, **kept)
+        dataset = SeededDataset(loader.dataset, draws=_may_draw(loader))
+        super().__init__(dataset, batch_sampler=batches, **kept)
         self.batches = batches
 
     def __iter__(self) -> Any:
@@ -57,3 +58,11 @@ class SeededLoader(DataLoader[Any]):
         if not isinstance(self.batches, OwnOrder):
             return None
         return self.batches.state_at(epoch, done, over=over)
+
+
+def _may_draw(loader: DataLoader[Any]) -> bool:
+    """Return whether loading a batch may draw random numbers: tensors that are stacked do not."""
+    dataset = loader.dataset
+    while type(dataset) is Subset:
+        dataset = dataset.dataset
+    return not (type(dataset) is TensorDataset and loader.collate_fn is default_collate)

@@ -48,7 +48,9 @@ class Automatic:
         self._has_zero_hooks = fit.calls.has("on_before_zero_grad") or fit.calls.has(
             "optimizer_zero_grad"
         )
+        self._has_before_step = fit.calls.has("on_before_optimizer_step")
         fit.strategy.before_step = self._before_step
+        self._is_scaled = fit.precision.scaler is not None
         self._batch: Any = None
         self._number = 0
         self._outputs: Any = None
@@ -96,11 +98,19 @@ class Automatic:
                         "optimizer_step did not call its closure, so nothing was trained. Call "
                         "optimizer.step(closure=optimizer_closure) in it."
                     )
-            else:
+            elif self._is_scaled:
                 self._strategy.optimizer_step(self._optimizer, self._closure)
+            else:
+                self._optimizer.step(closure=self._closure_and_hooks)
             self._progress.steps += 1
         self._batch = None
         return self._outputs
+
+    def _closure_and_hooks(self) -> Tensor | None:
+        """Do what the optimizer is given to do before it changes the weights."""
+        loss = self._closure()
+        self._before_step(self._optimizer)
+        return loss
 
     def _closure(self) -> Tensor | None:
         """Compute the gradients of the batch under way."""
@@ -165,7 +175,8 @@ class Automatic:
     def _before_step(self, optimizer: Any) -> None:
         """Call the hook between the gradients and the weights, and clip."""
         self._stepping()
-        self._calls.on_before_optimizer_step(optimizer)
+        if self._has_before_step:
+            self._calls.on_before_optimizer_step(optimizer)
         if self._clips_itself:
             with self._named("configure_gradient_clipping"):
                 self._fit.module.configure_gradient_clipping(

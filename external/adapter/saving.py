@@ -78,6 +78,10 @@ class Saving:
         is_whole = fit.strategy.mesh is None  # rank 0 alone has only its part otherwise
         rescues = policy.at_error and store is not None and is_whole
         self._clean = CleanState() if rescues else None
+        self.stepping: Callable[[], None] = (
+            _nothing if self._clean is None else self._clean.stepping
+        )
+        """Says that from here to the next boundary an error leaves nothing clean."""
         self._metrics: MetricStates | None = None
         self._talk = Talk(fit.strategy.world_size)
         self._validation_talk = Talk(fit.strategy.world_size)
@@ -116,11 +120,6 @@ class Saving:
             self._clean.attach(self.fit.module)
             self._remember()
 
-    def stepping(self) -> None:
-        """From here to the next boundary an error leaves nothing clean."""
-        if self._clean is not None:
-            self._clean.stepping()
-
     def boundary(self, *, epoch_ended: bool) -> None:
         """Save if the policy or a stop request says so; all ranks decide the same.
 
@@ -134,16 +133,11 @@ class Saving:
         if step == self._boundary_step:
             return
         self._boundary_step = step
-        policy, is_alone = self.policy, self._talk.world_size == 1
-        save = self.store is not None and is_due(
-            policy,
-            step=step,
-            ended_epoch=self.fit.progress.epochs_completed if epoch_ended else None,
-            # A clock decides for one process alone; of several, only where they talk.
-            seconds=self._clock() - self._saved_at if is_alone and policy.every_n_seconds else 0.0,
-        )
+        is_alone = self._talk.world_size == 1
+        save = self._is_due(step, epoch_ended=epoch_ended, is_alone=is_alone)
         if is_alone:
-            self._poll()
+            if self._saver is not None and self.policy.asynchronous:
+                self._saver.poll()
             if save:
                 self._save()
             if self.stop.reason is not None:
@@ -152,6 +146,20 @@ class Saving:
             self._agree(step, save=save)
         if self._clean is not None:
             self._remember()
+
+    def _is_due(self, step: int, *, epoch_ended: bool, is_alone: bool) -> bool:
+        policy = self.policy
+        if self.store is None:
+            return False
+        if not epoch_ended and policy.every_n_steps is policy.every_n_seconds is None:
+            return False
+        return is_due(
+            policy,
+            step=step,
+            ended_epoch=self.fit.progress.epochs_completed if epoch_ended else None,
+            # A clock decides for one process alone; of several, only where they talk.
+            seconds=self._clock() - self._saved_at if is_alone and policy.every_n_seconds else 0.0,
+        )
 
     def _agree(self, step: int, *, save: bool) -> None:
         """Decide with the other ranks, who come here at the same step."""
@@ -332,10 +340,6 @@ class Saving:
         self._clean.remember(self.fit.progress.place())
         self._captured = (self.fit.logged.capture(), self._metrics.capture())
 
-    def _poll(self) -> None:
-        if self._saver is not None:
-            self._saver.poll()
-
     def _failure(self, act: Callable[[Saver], None]) -> Exception | None:
         """Return why `act` failed on the rank that saves; None if it did not."""
         try:
@@ -350,3 +354,7 @@ class Saving:
         if self._journal is not None:
             epoch = stored.details["epoch"]
             self._journal.write("checkpoint", step=stored.step, epoch=epoch, bytes=stored.bytes)
+
+
+def _nothing() -> None:
+    """Do nothing."""

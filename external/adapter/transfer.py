@@ -34,11 +34,16 @@ def transfer_to(
     is_cpu = device.type == "cpu"
 
     def default_move(batch: Any) -> Any:
-        if type(batch) in (list, tuple) and all(type(each) is torch.Tensor for each in batch):
-            if is_cpu and all(each.device.type == "cpu" for each in batch):
-                return batch  # what `to` would return
-            return type(batch)(each.to(device, non_blocking=not is_cpu) for each in batch)
-        return move_data_to_device(batch, device)
+        if type(batch) is not list and type(batch) is not tuple:
+            return move_data_to_device(batch, device)
+        is_there = is_cpu
+        for each in batch:
+            if type(each) is not torch.Tensor:
+                return move_data_to_device(batch, device)
+            is_there = is_there and each.is_cpu
+        if is_there:
+            return batch  # what `to` would return
+        return type(batch)([each.to(device, non_blocking=not is_cpu) for each in batch])
 
     def transfer(batch: Any, dataloader_idx: int) -> Any:
         if convert is not None:
