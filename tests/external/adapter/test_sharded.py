@@ -1,9 +1,11 @@
 """FSDP2 on the CPU, in real processes over gloo; sharded states as checkpoints of a store."""
 
+import importlib.util
 import os
 import subprocess
 import sys
 import textwrap
+from pathlib import Path
 
 import pytest
 import torch
@@ -11,6 +13,8 @@ import torch
 from curitorch.external.adapter.fully_sharded import blocks
 from curitorch.external.adapter.sharded import _DESCRIPTIONS, fetch_shards, read_shards
 from curitorch.external.stores import LocalStore
+
+DDP = "ddp_find_unused_parameters_true"  # a layer of the net is not used
 
 PRELUDE = """
     import copy, pathlib, sys, torch
@@ -153,6 +157,46 @@ def test_a_sharded_state_is_one_verified_checkpoint_for_any_number_of_processes(
     part.write_bytes(part.read_bytes()[:-1] + b"?")
     with pytest.warns(UserWarning, match="Passed over a checkpoint"):
         assert store.newest_valid() is None
+
+
+def load():
+    path = Path(__file__).with_name("world_fits.py")
+    spec = importlib.util.spec_from_file_location("world_fits", path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.mark.slow
+def test_a_lean_fit_with_fsdp2_resumes_bitwise_from_parts_and_from_whole_files(tmp_path):
+    fits = load()
+    options = {"exact": "rank", "strategy": "fsdp2", "every": 4}
+    common = {"case": "clipping", "options": options}
+    plan = [
+        {**common, "to": "unstopped"},  # 12 steps, in parts after 4 and 8
+        {"from": "unstopped", "to": "in parts", "only until": 8},
+        {**common, "from": "in parts", "to": "in parts"},
+        {**common, "to": "stopped", "steps": 7},  # ends with a whole file
+        {**common, "from": "stopped", "to": "stopped"},
+        {**common, "to": "ddp", "options": {**options, "strategy": DDP}},
+    ]
+    fits.launch(plan, tmp_path, 2)
+    unstopped = fits.outcome(tmp_path / "unstopped")
+    stored = LocalStore(tmp_path / "unstopped").list()
+    names = [sorted(each.files) for each in stored]
+    parts = ["__0_0.distcp", "__1_0.distcp", "metadata", "rest.ckpt"]
+    assert names == [parts, parts, ["model.ckpt"]]
+    for other in ("in parts", "stopped"):
+        assert fits.same(fits.outcome(tmp_path / other), unstopped), other
+    # Two numbers have one sum: DDP of two processes gives the same.
+    assert fits.same(fits.outcome(tmp_path / "ddp")["weights"], unstopped["weights"])
+    final = torch.load(tmp_path / "unstopped/step-00000012/model.ckpt", weights_only=True)
+    assert fits.same(final["state_dict"], unstopped["weights"])
+    assert fits.same(final["optimizer_states"], unstopped["optimizers"])
+    fits.Net().load_state_dict(final["state_dict"])
+    fits.copy_until(8, tmp_path / "unstopped", tmp_path / "for one")
+    alone = fits.fit({}, source=tmp_path / "for one", exact="rank", gradient_clip_val=0.05)
+    assert (alone["step"], alone["epoch"]) == (12, 2)  # one process draws other dropout
 
 
 def test_blocks_are_what_stands_in_containers_and_has_parameters():

@@ -8,6 +8,7 @@ one, saving into the store `to`. Rank 0 writes what became of each to `to`/outco
 import json
 import os
 import random
+import shutil
 import subprocess
 import sys
 import warnings
@@ -20,6 +21,7 @@ from torch.utils.data import DataLoader, TensorDataset
 from torchmetrics import MeanMetric
 
 from curitorch.external.adapter import LeanTrainer
+from curitorch.external.adapter.sharded_saving import newest_state
 from curitorch.external.stores import LocalStore
 from curitorch.params import CheckpointParams
 
@@ -115,7 +117,7 @@ CASES = {
 }
 
 
-def fit(case, *, steps=None, source=None, target=None, exact="world", **options):
+def fit(case, *, steps=None, source=None, target=None, exact="world", every=None, **options):
     """Train `case`; returns weights, optimizer and scheduler states, and counters."""
     warnings.filterwarnings("ignore")
     torch.manual_seed(1)
@@ -124,24 +126,29 @@ def fit(case, *, steps=None, source=None, target=None, exact="world", **options)
     limit = {"max_epochs": 2} if steps is None else {"max_epochs": 2, "max_steps": steps}
     trainer = LeanTrainer(
         **limit, accelerator="cpu", seed=3, exact=exact, store=target, num_sanity_val_steps=0,
-        checkpoint=CheckpointParams(every_n_epochs=None, keep=0),
+        checkpoint=CheckpointParams(every_n_steps=every, every_n_epochs=None, keep=0),
         **{**case.get("trainer", {}), **options},
     )  # fmt: skip
-    newest = None if source is None else LocalStore(source).newest_valid()
-    path = None
-    if newest is not None:
-        path = LocalStore(source).fetch(newest, "model.ckpt", Path(source))
+    path = None if source is None else newest_state(LocalStore(source), Path(source))
     loaders = data(**case.get("data", {})), data(20, shuffle=False)
     trainer.fit(net, *loaders, ckpt_path=path)
     made = trainer.last_fit.trainer
     return {
         "step": trainer.global_step,
         "epoch": trainer.current_epoch,
-        "weights": {name: value.clone() for name, value in net.state_dict().items()},
-        "optimizers": [each.state_dict() for each in made.optimizers],
+        "weights": {name: whole(value) for name, value in net.state_dict().items()},
+        "optimizers": [whole(each.state_dict()) for each in made.optimizers],
         "schedulers": [each.scheduler.state_dict() for each in made.lr_scheduler_configs],
         "validated": [trainer.callback_metrics.get(name) for name in ("val_loss", "mean")],
     }
+
+
+def whole(value):
+    """Return `value` with tensors as this process alone would have them, not in parts."""
+    if isinstance(value, dict):
+        return {name: whole(item) for name, item in value.items()}
+    value = value.full_tensor() if hasattr(value, "full_tensor") else value
+    return value.clone() if isinstance(value, torch.Tensor) else value
 
 
 def same(one, other):
@@ -160,12 +167,27 @@ def run(plan, folder):
     torch.set_num_threads(1)
     for each in plan:
         source, target = (each.get(name) and folder / each[name] for name in ("from", "to"))
+        if "only until" in each:
+            copy_until(each["only until"], source, target)
+            continue
         case = CASES[each["case"]]
         found = fit(
             case, steps=each.get("steps"), source=source, target=target, **each.get("options", {})
         )
         if int(os.environ.get("RANK", 0)) == 0:
             torch.save(found, target / "outcome.pt")
+
+
+def copy_until(step, source, target):
+    """Copy a store as it was after so many steps."""
+    if int(os.environ.get("RANK", 0)) == 0:
+        shutil.copytree(source, target)
+        store = LocalStore(target)
+        for each in store.list():
+            if each.step > step:
+                store.delete(each.step)
+    if torch.distributed.is_initialized():
+        torch.distributed.barrier()
 
 
 def launch(plan, folder, processes):
