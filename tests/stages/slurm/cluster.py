@@ -21,7 +21,7 @@ import time
 from pathlib import Path
 
 PROGRAMS = ("slurmctld", "slurmd", "munged", "unshare")
-CPUS = 8  # each node claims so many: jobs of the tests mostly wait
+CPUS = 16  # each node claims so many, whatever the machine has: its jobs mostly wait
 NODES = ("n1", "n2")
 
 CONF = """\

@@ -2,9 +2,12 @@
 
 import json
 import os
+import re
+import shutil
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -13,6 +16,7 @@ from curitorch.external.job_record import read_job
 from curitorch.external.rundir import TrainingRun
 
 STEPS = 200
+REPOSITORY = Path(__file__).resolve().parents[3]
 slow = pytest.mark.slow
 
 
@@ -105,11 +109,13 @@ def test_the_time_limit_saves_and_requeues_twice(slurm_project, slurm, uninterru
 
 @slow
 def test_a_preempted_job_saves_comes_back_and_ends_the_same(slurm_project, slurm, uninterrupted):
-    slurm_project.change("params/one.py", "warning_seconds=5", "warning_seconds=5, cpus_per_node=8")
+    slurm_project.change(
+        "params/one.py", "warning_seconds=5", "warning_seconds=5, cpus_per_node=16"
+    )
     experiment = slurm_project.start()
     path = slurm.wait_for_step(slurm_project, 10)
     subprocess.run(
-        ["sbatch", "-p", "high", "-N2", "-n2", "-c8", "-o", "/dev/null", "--wrap", "sleep 3"],
+        ["sbatch", "-p", "high", "-N2", "-n2", "-c16", "-o", "/dev/null", "--wrap", "sleep 3"],
         check=True,
     )
     output, _ = experiment.communicate(timeout=200)
@@ -177,6 +183,7 @@ def kill_step_of(node, job):
             continue
 
 
+@slow
 def test_an_experiment_that_was_killed_follows_its_job_and_ctrl_c_lets_it_save(
     slurm_project, slurm
 ):
@@ -200,3 +207,66 @@ def test_an_experiment_that_was_killed_follows_its_job_and_ctrl_c_lets_it_save(
     stop = run.events()[-1]
     assert (attempt.outcome, stop["event"]) == ("stopped", "stop")
     assert run.newest_checkpoint().step == stop["step"]
+
+
+@slow
+def test_a_crash_on_one_node_is_named_with_its_node(slurm_project):
+    slurm_project.change("params/one.py", '"sleep": 0.1', '"trouble": "raise", "rank": 1')
+    result = slurm_project.run(timeout=200)
+    output = result.stdout + result.stderr
+    assert result.returncode == 1
+    [path] = slurm_project.runs()
+    host = json.loads((path / "logs/attempt-0/rank-1.json").read_text())["host"]
+    assert f"rank 1 on {host} failed first with ValueError: bad batch: 'x' is $HOME" in output
+    assert "Lost their connection to it: rank 0." in output
+    assert f"sbatch '{path.resolve()}".split("'")[0] in output
+    [attempt] = read_attempts(path)
+    assert attempt.outcome == "failed"
+
+
+@slow
+def test_inside_an_allocation_it_is_used_and_nothing_is_submitted(slurm_project, slurm):
+    slurm_project.change("params/one.py", "epochs=40", "epochs=2")
+    words = ["salloc", "-N2", "-n2", "--quiet", *slurm_project.command("--plain")]
+    done = subprocess.run(
+        words,
+        cwd=slurm_project.path,
+        env=slurm_project.environment(),
+        capture_output=True,
+        text=True,
+        timeout=200,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    [path] = slurm_project.runs()
+    run = TrainingRun(path)
+    [attempt] = run.attempts()
+    assert run.is_complete
+    assert (attempt.nodes, attempt.world_size) == (2, 2)
+    assert attempt.command == ["bash", f"{path.resolve()}/job.sbatch", "here"]
+    assert read_job(path) is None
+    assert attempt.job in slurm.queue("--states=all")
+
+
+@slow
+def test_the_digits_on_two_nodes_are_read_as_well_as_on_one_machine(slurm, tmp_path):
+    project = tmp_path / "digits"
+    left_out = shutil.ignore_patterns("data", "logs", "reports", "__pycache__")
+    shutil.copytree(REPOSITORY / "examples/digits", project, ignore=left_out)
+    params = project / "params/quick.py"
+    text = params.read_text()
+    assert "processes_per_node=2" in text
+    params.write_text(text.replace("processes_per_node=2", 'launcher="slurm", nodes=2'))
+    done = subprocess.run(
+        [sys.executable, "-m", "curitorch.stages.run", "digits", "-p", "quick", "--plain"],
+        cwd=project,
+        capture_output=True,
+        text=True,
+        timeout=250,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert float(re.search(r"test/acc (\d\.\d+)", done.stdout)[1]) > 0.95
+    [run] = map(TrainingRun, project.glob("data/cache/*_run"))
+    [attempt] = run.attempts()
+    assert (attempt.nodes, attempt.world_size) == (2, 2)
