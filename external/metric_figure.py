@@ -16,6 +16,8 @@ Values = Mapping[str, Mapping[float, float]]
 _PLACE = re.compile(r"^(train|training|val|valid|validation|test)[_/]|[_/](step|epoch)$")
 _DASHES = ("-", "--", ":", "-.")
 _FEW_POINTS = 50
+_HUGE = 1e150  # beyond it matplotlib overflows; a diverged loss is not drawn
+_LONGEST = 50
 _COLUMNS = 2
 
 
@@ -49,25 +51,26 @@ def metric_figure(
     rows = math.ceil(len(families) / columns)
     figure = Figure(figsize=(5.2 * columns, 3.0 * rows), layout="constrained")
     for place, (family, members) in enumerate(sorted(families.items()), start=1):
-        axes = figure.add_subplot(rows, columns, place, xlabel=x_label, ylabel=family)
-        positive = True
+        axes = figure.add_subplot(rows, columns, place, xlabel=x_label, ylabel=_plain(family))
+        drawn: list[float] = []
         for number, (run, values) in enumerate(runs.items()):
             for kind, name in enumerate(n for n in members if n in values):
                 color = f"C{(number if len(runs) > 1 else kind) % 10}"
                 style = _DASHES[kind % len(_DASHES)] if len(runs) > 1 else "-"
                 label = f"{run} {name}".strip() if len(runs) > 1 else name
                 points = sorted(values[name].items())
-                xs, ys = [x for x, _ in points], [y for _, y in points]
-                positive &= all(y > 0 for y in ys if math.isfinite(y))
+                xs = [x for x, _ in points]
+                ys = [y if abs(y) < _HUGE else math.nan for _, y in points]
+                drawn += [y for y in ys if math.isfinite(y)]
                 marker = "." if len(points) < _FEW_POINTS else ""
                 if smoothing:
                     axes.plot(xs, ys, color=color, alpha=0.25, linewidth=0.8)
                     ys = smoothed(ys, smoothing)
                     marker = ""
-                axes.plot(xs, ys, style, color=color, marker=marker, label=label)
+                axes.plot(xs, ys, style, color=color, marker=marker, label=_plain(label))
         for mark in marks:
             axes.axvline(mark, color="grey", linestyle="--", linewidth=0.8)
-        if log and positive:
+        if log and drawn and min(drawn) > 0:
             axes.set_yscale("log")
         axes.grid(alpha=0.3)
         axes.legend(fontsize="small")
@@ -82,6 +85,13 @@ def family_of(metric: str) -> str:
     while (shorter := _PLACE.sub("", stripped)) != stripped and shorter:
         stripped = shorter
     return stripped
+
+
+def _plain(name: str) -> str:
+    """Return a name as matplotlib shows it: not as a formula, and not left out of the legend."""
+    short = name if len(name) <= _LONGEST else f"{name[: _LONGEST - 1]}…"
+    escaped = short.replace("$", r"\$")
+    return f" {escaped}" if escaped.startswith("_") else escaped
 
 
 def smoothed(values: Sequence[float], weight: float) -> list[float]:

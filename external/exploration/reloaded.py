@@ -34,7 +34,7 @@ def models(
     """
     loaded = {}
     for name, run in runs.items():
-        path = run.model_path
+        path, note = run.model_path, ""
         state = run.state
         try:
             if state.word != "complete":
@@ -42,7 +42,7 @@ def models(
                 if newest is None:
                     say(f"{name}: no model, for there is no whole checkpoint yet. {state.sentence}")
                     continue
-                say(f"{name}: not the final model but that of step {newest.step}. {state.sentence}")
+                note = f"not the final model but that of step {newest.step}. {state.sentence}"
                 path = newest.path
             model = load_model(path, model_class=model_class, aliases=aliases, trusted=trusted)
         except (
@@ -51,5 +51,7 @@ def models(
         ) as error:
             say(f"{name}: no model. {error}")
             continue
+        if note:
+            say(f"{name}: {note}")
         loaded[name] = model.eval()
     return loaded
