@@ -118,6 +118,7 @@ def needs_log_axis(values: Sequence[float]) -> bool:
 def _figure(label: str) -> "tuple[Figure, Axes]":
     from matplotlib import rc_context
     from matplotlib.figure import Figure
+    from matplotlib.ticker import MaxNLocator
 
     with rc_context(STYLE):
         figure = Figure(figsize=(5.8, 3.3), layout="constrained")
@@ -126,6 +127,8 @@ def _figure(label: str) -> "tuple[Figure, Axes]":
         axes.set_ylabel(label)
         axes.grid(visible=True, linewidth=0.7)
         axes.set_axisbelow(True)
+        whole = MaxNLocator("auto", steps=[1, 2, 2.5, 5, 10], integer=True)  # no half steps
+        axes.xaxis.set_major_locator(whole)
     return figure, axes
 
 

@@ -206,6 +206,10 @@ def _model(model: dict[str, Any]) -> list[str]:
     ]
     said = (
         f"{escape(model['type'])}: {model['parameters']:,} parameters, {model['trainable']:,} "
-        f"trainable, {model['bytes'] / 1e6:.3g} MB, {model['modules']} modules"
+        f"trainable, {_megabytes(model['bytes'])}, {model['modules']} modules"
     )
     return ["<h4>Model</h4>", f"<details><summary>{said}</summary>{table(rows)}</details>"]
+
+
+def _megabytes(size: int) -> str:
+    return f"{size / 1e6:.3g} MB" if size >= 10_000 else f"{size:,} bytes"
