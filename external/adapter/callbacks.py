@@ -42,7 +42,7 @@ def callback_findings(module: LightningModule) -> Iterator[Finding]:
         text = f"it failed before there is a trainer ({error}): do without self.trainer in it"
         yield Finding("refused", name, override.place, text)
         return
-    for callback in [asked] if isinstance(asked, Callback) else asked:
+    for callback in [asked] if isinstance(asked, Callback) else asked or []:
         kind = type(callback).__name__
         if isinstance(callback, _DISPLAYS):
             yield Finding(

@@ -32,10 +32,12 @@ from ..gradient_order import keep_layout
 from ..journal import Journal
 from ..layout import Layout
 from ..refused import Refused
+from ..state_files import newest_state
 from ..stop import StopRequest
 from ..stores.local import LocalStore
 from ..stores.store import Lease, Store
 from . import checkpointing
+from .compiled import uncompiled
 from .fit import Fit
 from .fit_data import FitData
 from .hook_calls import HookCalls
@@ -50,7 +52,6 @@ from .refusals import check
 from .saving import Saving
 from .schedulers import Schedulers
 from .settings import checked
-from .sharded_saving import newest_state
 from .stand_in import StandIn
 from .transfer import transfer_to
 from .world_data import WorldData
@@ -210,6 +211,7 @@ class LeanTrainer:
         """
         if isinstance(train_dataloaders, LightningDataModule):
             train_dataloaders, datamodule = None, train_dataloaders
+        model = uncompiled(model)
         if datamodule is not None and not (train_dataloaders is val_dataloaders is None):
             raise Refused("fit() got loaders and a data module. Give one of the two.")
         check(
@@ -218,7 +220,6 @@ class LeanTrainer:
             exact=self.exact,
             accumulate=self.settings["accumulate_grad_batches"],
             clips=bool(self.settings["gradient_clip_val"]),
-            world_size=ranks().world_size,
         )
         torch.set_grad_enabled(True)
         made = {"train": train_dataloaders, "val": val_dataloaders}
@@ -364,7 +365,8 @@ class LeanTrainer:
             raise Refused(
                 "ckpt_path='last' needs a store to look in. Give LeanTrainer(store=…), or a path."
             )
-        return newest_state(self.store, folder)
+        found = newest_state(self.store, folder)
+        return None if found is None else found[1]
 
     def _set_up_optimizers(self, fit: Fit) -> None:
         optimizers, configs = fit.calls.call("configure_optimizers", lambda: configured(fit.module))

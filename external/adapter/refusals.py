@@ -45,7 +45,6 @@ def check(
     exact: Literal["rank", "world"] = "rank",
     accumulate: int = 1,
     clips: bool = False,
-    world_size: int = 1,
 ) -> None:
     """Refuse a project that the lean loop cannot train as Lightning would; changes nothing.
 
@@ -55,7 +54,6 @@ def check(
         exact: The level of exactness.
         accumulate: Batches per optimizer step.
         clips: Whether the trainer clips gradients.
-        world_size: All processes.
 
     Raises:
         UnsupportedProject: Something is not supported; the message has all of it.

@@ -8,9 +8,11 @@ import pytest
 import torch
 from lightning.pytorch import LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.loggers.logger import DummyLogger
+from torch.utils.data import DataLoader
 
 from curitorch.external.adapter import LeanTrainer
 from curitorch.external.exact_data import exact_data
+from curitorch.external.refused import Refused
 from curitorch.external.stop import StopRequest, TrainingStopped
 
 PROJECTS = ["classifier", "autoencoder", "gan", "rnn", "many_metrics"]
@@ -124,3 +126,35 @@ def test_an_interrupted_project_ends_as_one_that_was_not(name, tmp_path):
     assert same(whole, module)
     assert trainer.global_step == uninterrupted.global_step
     assert trainer.callback_metrics == uninterrupted.callback_metrics
+
+
+class Line(LightningModule):
+    def __init__(self):
+        super().__init__()
+        self.layer = torch.nn.Linear(2, 1)
+
+    def training_step(self, batch, batch_idx):
+        loss = self.layer(batch).pow(2).mean()
+        self.log("loss", loss)
+        return loss
+
+    def configure_optimizers(self):
+        return torch.optim.SGD(self.parameters(), lr=0.1)
+
+
+def test_a_compiled_module_is_trained_as_it_is_uncompiled():
+    trained = []
+    for compiles in (False, True):
+        torch.manual_seed(11)
+        module = Line()
+        given = torch.compile(module, backend="eager") if compiles else module
+        trainer = LeanTrainer(max_epochs=2, accelerator="cpu")
+        trainer.fit(given, DataLoader(torch.ones(12, 2), 4))
+        trained.append((module, trainer.callback_metrics))
+    assert same(trained[0][0], trained[1][0])
+    assert trained[0][1] == trained[1][1]
+
+
+def test_what_is_no_lightning_module_is_refused():
+    with pytest.raises(Refused, match=r"got a torch.nn.modules.linear.Linear, expected a Lightn"):
+        LeanTrainer(max_epochs=1).fit(torch.nn.Linear(2, 1), [])

@@ -285,6 +285,7 @@ def test_hooks_of_modules_within_are_said():
 
 def test_callbacks_that_only_show_are_left_out_and_others_refused():
     displays = [LearningRateMonitor(), RichProgressBar()]
+    check(with_(configure_callbacks=lambda self: None)())
     with pytest.warns(LeftOut, match="LearningRateMonitor is left out"):
         check(with_(configure_callbacks=lambda self: displays)())
     needed = [ModelCheckpoint(), EarlyStopping("loss"), Callback()]
