@@ -5,13 +5,17 @@ r"""The journal of a run: `journal.jsonl`, one JSON object per line, appended by
     {"event": "metric", "time": 1763719201.5, "step": 121, "epoch": 4, "metrics": {"loss": 0.25}}
     {"event": "checkpoint", "time": 1763719209.0, "step": 150, "epoch": 5, "bytes": 90210}
     {"event": "gap", "time": 1763719208.2, "lost": 37}
+    {"event": "hyperparameters", "time": 1763719200.1, "values": {"lr": 0.1}}
+    {"event": "model", "time": 1763719200.1, "type": "Net", "parameters": 650, "layers": […], …}
     {"event": "stop", "time": 1763719209.1, "step": 150, "reason": "SIGTERM"}
     {"event": "complete", "time": 1763719260.9, "step": 240, "epoch": 8}
 
 Each line is one `write` to a file opened for appending, so that a reader never meets half a line
 in the middle: only the last one can be torn, by a full disk or a power loss, and readers leave
 it out. `time` is seconds since 1970; `seconds` is what a step took; `epoch` is null where the
-trainer does not tell; a gap says how many lines found no room before it. NaN and infinities are
+trainer does not tell; a gap says how many lines found no room before it. The files that Lightning
+saves by itself are `checkpoint` events with a `file`, and `kept` events (see `saved_files`); a
+logger without a job around it ends with `{"event": "end", "status": "success"}`. NaN and infinities are
 written as the strings "NaN", "Infinity" and "-Infinity", so that every line is valid JSON.
 """
 

@@ -24,8 +24,10 @@ DOCUMENTS = [
         "docs/sdk.md",
         "docs/autopatch.md",
         "docs/exact-resume.md",
+        "docs/slurm.md",
         "docs/adapter.md",
         "docs/notebook.md",
+        "docs/logger.md",
     )
 ]
 
@@ -210,3 +212,16 @@ def test_a_notebook_explores_the_run_as_its_document_shows(followed):
     assert "4 samples of the train data: [float32 (4, 1), float32 (4, 1)]" in output
     assert "torch.Size([4, 1])" in output
     assert float(re.search(r"^complete (\d\.\d+)$", output, re.MULTILINE)[1]) < 0.1
+
+
+def test_slurm_needs_nothing_but_settings_as_its_page_shows(followed):
+    folder, _ = followed
+    output = follow(REPOSITORY / "docs/slurm.md", folder)
+    [written] = folder.glob("data/cache/sine_*_run/job.sbatch")
+    for line in ("--partition=gpu", "--nodes=2", "--gpus-per-node=4", "--exclude=node[3-5]"):
+        assert f"#SBATCH {line}" in written.read_text()
+    assert "JobNotSubmitted" in output
+    [swept] = folder.glob("data/cache/sweep_*_run")
+    assert TrainingRun(swept).is_complete
+    for name in ("with_submitit.py", "with_torchx.py"):  # tried by hand, with what they import
+        compile((folder / name).read_text(), name, "exec")
