@@ -2,8 +2,9 @@ r"""What `srun` starts on each node of a job: torchrun, and somebody who passes 
 
     srun … python -m curitorch.external.node python -m torch.distributed.run …
 
-A line on standard input, or SIGTERM, asks the ranks of this node to save and stop. Only the ranks:
-torchrun would give them 30 s, and the worker processes of their loaders would die of the signal.
+A line "stop" on standard input, or SIGTERM, asks the ranks of this node to save and stop. Only the
+ranks: torchrun would give them 30 s, and the worker processes of their loaders would die of the
+signal. A line "stacks" has them write where their threads are into their logs.
 """
 
 import os
@@ -18,6 +19,7 @@ import psutil
 from .atomic import whole_file
 from .environment import NODE, launched
 from .layout import Layout
+from .rank import ask_for_stacks
 from .rank_report import read_reports
 
 POLL_SECONDS = 0.2
@@ -32,6 +34,7 @@ class Node:
 
     def __init__(self, command: list[str]) -> None:
         self._asked = threading.Event()
+        self._asked_for_stacks = threading.Event()
         self._told: set[int] = set()
         signal.signal(signal.SIGTERM, self._remember)
         # scancel signals every process there is. torchrun is not to hear it, nor to start those
@@ -54,6 +57,9 @@ class Node:
             except subprocess.TimeoutExpired:
                 if self._asked.is_set():
                     self._tell()
+                if self._asked_for_stacks.is_set():
+                    self._asked_for_stacks.clear()
+                    ask_for_stacks(ranks_below(self._torchrun.pid))
 
     def _tell(self) -> None:
         """Send SIGTERM to each rank here, once."""
@@ -65,9 +71,10 @@ class Node:
                 continue
 
     def _listen(self) -> None:
-        """Wait for a line on standard input; its end means nothing."""
-        if sys.stdin is not None and sys.stdin.readline():
-            self._asked.set()
+        """Wait for lines on standard input; its end means nothing."""
+        for line in sys.stdin or ():
+            event = self._asked_for_stacks if line.strip() == "stacks" else self._asked
+            event.set()
 
     def _remember(self, number: int, frame: FrameType | None) -> None:
         self._asked.set()

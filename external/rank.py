@@ -10,9 +10,11 @@ the program and nothing else.
 
 import faulthandler
 import os
+import re
 import runpy
 import signal
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 
 from .environment import NODE, launched, ranks
@@ -23,6 +25,8 @@ from .stop import EXIT_CODES
 
 STACKS_SIGNAL: int | None = getattr(signal, "SIGRTMAX", None)
 """Makes a rank write the Python stacks of its threads into its log; nobody else uses it."""
+
+_CAUGHT = re.compile(r"^SigCgt:\s*([0-9a-f]+)$", re.MULTILINE)
 
 
 def main(words: list[str]) -> None:
@@ -58,6 +62,23 @@ def main(words: list[str]) -> None:
     finally:
         _finish_sdk(error)
         end_report(directory, report, error)
+
+
+def ask_for_stacks(pids: Iterable[int]) -> None:
+    """Have ranks of this machine write their threads' stacks into their logs, where they listen."""
+    for pid in pids:
+        if STACKS_SIGNAL is not None and listens(pid):
+            os.kill(pid, STACKS_SIGNAL)
+
+
+def listens(pid: int) -> bool:
+    """Return whether a process catches the signal, which would end it otherwise."""
+    try:
+        text = Path(f"/proc/{pid}/status").read_text(encoding="utf-8")
+    except OSError:
+        return False
+    match = _CAUGHT.search(text)
+    return bool(STACKS_SIGNAL and match and int(match[1], 16) >> (STACKS_SIGNAL - 1) & 1)
 
 
 def _run(words: list[str]) -> None:

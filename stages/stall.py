@@ -1,21 +1,19 @@
 """A script that stalls, as no step ends for too long: said once, with its ranks' Python stacks."""
 
 import logging
-import os
-import re
 import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from ..external.attempt import Attempt
 from ..external.layout import Layout
-from ..external.rank import STACKS_SIGNAL
+from ..external.rank import ask_for_stacks, listens
 from ..external.rank_report import RankReport, read_reports
 from ..params import LaunchParams
 from .processes import survivors
 from .progress import Progress
 
 STACKS_SECONDS = 2.0  # until a rank's stacks are in its log
-_CAUGHT = re.compile(r"^SigCgt:\s*([0-9a-f]+)$", re.MULTILINE)
 
 
 class StallWatch:
@@ -27,11 +25,19 @@ class StallWatch:
         run: The run directory.
         attempt: What is running.
         launch: How long a step may take, and what to do then.
+        stacks: Returns where the ranks are; those of this machine without it.
     """
 
-    def __init__(self, run: Path, attempt: Attempt, launch: LaunchParams) -> None:
+    def __init__(
+        self,
+        run: Path,
+        attempt: Attempt,
+        launch: LaunchParams,
+        stacks: Callable[[Path, Attempt], str] | None = None,
+    ) -> None:
         self._run = run
-        self._attempt = attempt
+        self._stacks = stacks or _stacks
+        self.attempt = attempt
         self._seconds = launch.stall_seconds
         self._kills = launch.kill_stalled
         self._step_time: float | None = None
@@ -55,30 +61,39 @@ class StallWatch:
             self._seconds,
             after,
             " Its processes are killed." if self._kills else "",
-            stacks(self._run, self._attempt) or "No rank could say where it is.",
+            self._stacks(self._run, self.attempt) or "No rank could say where it is.",
         )
         return self._kills
 
     def _has_begun(self, progress: Progress) -> bool:
         """Return whether the script of this attempt reports, and has not said that it ended."""
-        begun = progress.attempt == self._attempt.number and progress.step_time is not None
+        begun = progress.attempt == self.attempt.number and progress.step_time is not None
         return begun and not progress.is_complete and progress.stop_reason is None
 
 
-def stacks(run: Path, attempt: Attempt) -> str:
-    """Ask the ranks of an attempt where they are, and return what they wrote into their logs."""
+def _stacks(run: Path, attempt: Attempt) -> str:
+    """Ask the ranks of an attempt on this machine where they are, and return what they wrote."""
     ours = {process.pid for process in survivors(run)}
-    layout = Layout(run)
-    asked: list[tuple[RankReport, Path, int]] = []
-    for report in read_reports(layout.logs(attempt.number)):
-        log = layout.rank_log(attempt.number, report.rank)
-        if report.ended is None and report.pid in ours and _listens(report.pid) and log.exists():
-            asked.append((report, log, log.stat().st_size))
-            os.kill(report.pid, STACKS_SIGNAL or 0)
-    parts = []
-    for report, log, size in asked:
-        parts.append(f"Rank {report.rank}, whose log is {log}:\n{_written_since(log, size)}")
-    return "\n".join(parts)
+    reports = read_reports(Layout(run).logs(attempt.number))
+    asked = [report for report in reports if report.pid in ours and listens(report.pid)]
+    return stacks_by(lambda: ask_for_stacks(r.pid for r in asked), run, attempt, asked)
+
+
+def stacks_by(
+    ask: Callable[[], None], run: Path, attempt: Attempt, reports: Sequence[RankReport]
+) -> str:
+    """Return what ranks write into their logs after `ask()`, once they stop writing."""
+    logs = [
+        (report, Layout(run).rank_log(attempt.number, report.rank))
+        for report in reports
+        if report.ended is None
+    ]
+    sizes = [(report, log, log.stat().st_size) for report, log in logs if log.exists()]
+    ask()
+    written = [(report, log, _written_since(log, size)) for report, log, size in sizes]
+    return "\n".join(
+        f"Rank {report.rank}, whose log is {log}:\n{text}" for report, log, text in written if text
+    )
 
 
 def _written_since(log: Path, size: int) -> str:
@@ -94,13 +109,3 @@ def _written_since(log: Path, size: int) -> str:
     with log.open("rb") as file:
         file.seek(size)
         return file.read().decode("utf-8", errors="replace").rstrip()
-
-
-def _listens(pid: int) -> bool:
-    """Return whether a process catches the signal, which would end it otherwise."""
-    try:
-        text = Path(f"/proc/{pid}/status").read_text(encoding="utf-8")
-    except OSError:
-        return False
-    match = _CAUGHT.search(text)
-    return bool(STACKS_SIGNAL and match and int(match[1], 16) >> (STACKS_SIGNAL - 1) & 1)

@@ -25,6 +25,7 @@ class Followed:
     Attributes:
         run: The run.
         job: Its job.
+        stalled: Whether it is cancelled because no step ended.
         first: The number from which on attempts are looked at: an allocation may have had others.
     """
 
@@ -34,6 +35,7 @@ class Followed:
     progress: Progress = field(default_factory=Progress)
     state: str | None = None
     has_ended: bool = False
+    stalled: bool = False
     _tail: JournalTail | None = None
     _passing: bool = False
     _said: str = ""

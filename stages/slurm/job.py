@@ -35,6 +35,9 @@ class Job(Protocol):
     def ask_to_stop(self) -> None:
         """Let the ranks save and stop; a job that waits is taken out of the queue."""
 
+    def ask_for_stacks(self) -> None:
+        """Have the ranks write into their logs where their threads are."""
+
     def cancel(self) -> None:
         """End it without more ado."""
 
@@ -65,6 +68,10 @@ class SubmittedJob:
             queue.signal_batch(self.record, "USR1")
         else:
             queue.cancel(self.record)
+
+    def ask_for_stacks(self) -> None:
+        """Ask the script, which passes it on."""
+        queue.signal_batch(self.record, "USR2")
 
     def cancel(self) -> None:
         """Cancel it; what Slurm calls KillWait is all the time that is left to it."""
@@ -105,6 +112,11 @@ class AllocatedJob:
         """Ask the script."""
         if self._script.poll() is None:
             self._script.send_signal(signal.SIGUSR1)
+
+    def ask_for_stacks(self) -> None:
+        """Ask the script, which passes it on."""
+        if self._script.poll() is None:
+            self._script.send_signal(signal.SIGUSR2)
 
     def cancel(self) -> None:
         """End srun, which ends its tasks, and the script."""

@@ -32,6 +32,7 @@ on_term() {  # the time limit is near, or a preemption; after scancel the job ru
 }
 trap 'on_term "$1"' TERM
 trap 'ask stop' USR1
+trap 'echo stacks >&3' USR2  # where the ranks are, into their logs
 
 books() { "$python" -m curitorch.external.slurm_job "$@"; }
 begun=$(books begin "${1:-sbatch}" "$nodes" "$processes"@saves@) || exit 1
@@ -57,7 +58,7 @@ watch=$!
 while kill -0 "$step" 2>/dev/null; do wait "$step"; done  # a trapped signal ends a wait
 wait "$step"
 rc=$?
-kill "$watch" 2>/dev/null
+{ kill "$watch" && wait "$watch"; } 2>/dev/null
 if [ "$rc" -ge 128 ] && [ -s "$ended" ]; then rc=$(cat "$ended"); fi
 
 if [ -z "$asked" ] && [ "$1" != here ]; then  # a preemption mostly tells the ranks alone

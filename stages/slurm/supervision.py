@@ -3,9 +3,12 @@
 import logging
 import shlex
 import time
+from functools import partial
 from pathlib import Path
 
-from ...external.attempt import Outcome, end_attempt, next_attempt
+from ...external.attempt import Attempt, Outcome, end_attempt, next_attempt
+from ...external.layout import Layout
+from ...external.rank_report import read_reports
 from ...external.rundir import TrainingRun
 from ...external.slurm_job import SCRIPT
 from ...params import LaunchParams, SlurmParams
@@ -15,6 +18,7 @@ from ..failure import TrainerFailed, TrainerStopped, diagnose, log_tail
 from ..interruption import Interruption
 from ..live_line import live_line
 from ..report import report_training
+from ..stall import StallWatch, stacks_by
 from ..supervision import no_model
 from .following import TICK_SECONDS, Followed, Follower
 from .job import AllocatedJob, Job, SubmittedJob, start_job
@@ -116,10 +120,12 @@ def check_end(followed: Followed, *, interrupted: bool) -> None:
     attempt = followed.attempt()
     state = followed.state if followed.state in ENDED else _final(job)
     killed_as = None
-    if attempt is not None and attempt.outcome is None:  # its script was killed
+    if attempt is not None and (attempt.outcome is None or followed.stalled):  # it was killed
         killed_as = f"{job.describe()} ending as {state}"
         saved = followed.progress.stop_reason is not None
-        asked = interrupted or saved or state == "CANCELLED"
+        asked = interrupted or saved or (state == "CANCELLED" and not followed.stalled)
+        if followed.stalled:
+            killed_as = "a step that did not end, and was killed for it"
         outcome: Outcome = "stopped" if asked else "failed"
         attempt = end_attempt(run.path, attempt, exit_code=KILLED, outcome=outcome)
     if interrupted:
@@ -150,16 +156,41 @@ def _follow(
 ) -> None:
     """Follow one job to its end, with a live line."""
     follower = Follower([followed], poll_seconds=slurm.poll_seconds)
+    stall: StallWatch | None = None
     name = record.params.name if record.params is not None else record.manager.current_stage_name
     with live_line(name, record.manager.map_progress) as line:
         while not follower.has_ended():
             line.show(followed.progress)
+            stall = _watched(followed, launch, stall)
+            if stall is not None and stall.is_to_be_killed(followed.progress):
+                followed.stalled = True
+                follower.hurry(CANCEL_SECONDS)
+                followed.job.cancel()
             if interruption.number is not None:
                 stop(follower, interruption, launch.grace_seconds)
                 break
             time.sleep(TICK_SECONDS)
         followed.read()
         line.show(followed.progress)
+
+
+def _watched(
+    followed: Followed, launch: LaunchParams, stall: StallWatch | None
+) -> StallWatch | None:
+    """Return the watch over the attempt that runs; another one after a requeue."""
+    if followed.state != "RUNNING":
+        return None  # it waits in the queue, for hours perhaps
+    if stall is not None and stall.attempt.number == followed.progress.attempt:
+        return stall
+    attempt = followed.attempt()
+    if attempt is None or attempt.number != followed.progress.attempt:
+        return None  # its ranks have not begun
+    return StallWatch(followed.run.path, attempt, launch, partial(_stacks, followed.job))
+
+
+def _stacks(job: Job, run: Path, attempt: Attempt) -> str:
+    reports = read_reports(Layout(run).logs(attempt.number))
+    return stacks_by(job.ask_for_stacks, run, attempt, reports)
 
 
 def _final(job: Job) -> str:

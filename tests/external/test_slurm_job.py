@@ -162,6 +162,31 @@ def test_a_node_passes_a_stop_to_its_ranks_once_and_they_end_well(tmp_path, how)
     assert report["exit_code"] == 143  # the truth stands in its report
 
 
+def test_a_node_asks_its_ranks_where_they_are(tmp_path):
+    script, begun = tmp_path / "train.py", tmp_path / "begun"
+    script.write_text(RANK)
+    environment = {**os.environ, "CURITORCH_RUN_DIR": str(tmp_path), "CURITORCH_ATTEMPT": "0"}
+    rank = [sys.executable, "-m", "curitorch.external.rank", str(script), str(begun)]
+    launcher = f"import subprocess, sys; sys.exit(subprocess.run({rank!r}).returncode)"
+    node = subprocess.Popen(
+        [sys.executable, "-m", "curitorch.external.node", sys.executable, "-c", launcher],
+        env={**environment, "SLURM_PROCID": "0"},
+        stdin=subprocess.PIPE,
+    )
+    log = tmp_path / "logs/attempt-0/rank-0.log"
+    while not begun.exists():
+        time.sleep(0.05)
+    node.stdin.write(b"stacks\n")
+    node.stdin.flush()
+    while "train.py" not in log.read_text():
+        time.sleep(0.05)
+        assert node.poll() is None
+    node.stdin.write(b"stop\n")
+    node.stdin.flush()
+    assert node.wait(timeout=30) == 0
+    assert (tmp_path / "logs/attempt-0/ended").read_text() == "0\n"
+
+
 def test_a_node_ends_as_its_launcher_does():
     words = [sys.executable, "-m", "curitorch.external.node"]
     for code, expected in (("raise SystemExit(3)", 3), ("import os; os.kill(os.getpid(), 9)", 137)):

@@ -73,11 +73,11 @@ class Slurm:
         subprocess.run(words, check=True)
 
     def end_soon(self, job: str) -> None:
-        """Give a job one or two more minutes: Slurm looks every 30 s whose time is over."""
+        """Give a job 40 to 100 more seconds: limits are minutes, looked at every 30 s."""
         words = ["squeue", "-h", "-j", job, "--format=%M"]
         done = subprocess.run(words, capture_output=True, text=True, check=True)
         minutes, seconds = done.stdout.strip().split(":")[-2:]
-        self.set_limit(job, int(minutes) + 2 + (int(seconds) > 50))
+        self.set_limit(job, int(minutes) + 1 + (int(seconds) > 20))
 
     def wait_until(self, is_so, seconds: float = 60):
         deadline = time.monotonic() + seconds

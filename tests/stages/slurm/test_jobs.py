@@ -91,7 +91,7 @@ def test_two_nodes_train_as_one_machine_does_and_again_there_is_nothing_to_do(sl
 @slow
 @pytest.mark.timeout(600)
 def test_the_time_limit_saves_and_requeues_twice(slurm_project, slurm, uninterrupted):
-    slurm_project.change("params/one.py", '"sleep": 0.1', '"sleep": 0.6')
+    slurm_project.change("params/one.py", '"sleep": 0.1', '"sleep": 1.2')
     experiment = slurm_project.start()
     for attempt in range(2):
         path = slurm.wait_for_step(slurm_project, 5, attempt=attempt, seconds=150)
@@ -109,9 +109,7 @@ def test_the_time_limit_saves_and_requeues_twice(slurm_project, slurm, uninterru
 
 @slow
 def test_a_preempted_job_saves_comes_back_and_ends_the_same(slurm_project, slurm, uninterrupted):
-    slurm_project.change(
-        "params/one.py", "warning_seconds=5", "warning_seconds=5, cpus_per_node=16"
-    )
+    slurm_project.change("params/one.py", "poll_seconds=1", "poll_seconds=1, cpus_per_node=16")
     experiment = slurm_project.start()
     path = slurm.wait_for_step(slurm_project, 10)
     subprocess.run(
@@ -270,3 +268,40 @@ def test_the_digits_on_two_nodes_are_read_as_well_as_on_one_machine(slurm, tmp_p
     [run] = map(TrainingRun, project.glob("data/cache/*_run"))
     [attempt] = run.attempts()
     assert (attempt.nodes, attempt.world_size) == (2, 2)
+
+
+HANGS = """
+    import os, time
+    from pathlib import Path
+    import curitorch.external.sdk as pf
+
+    pf.init(3)
+    for step in range(3):
+        with pf.train_step():
+            if step == 1 and os.environ["CURITORCH_ATTEMPT"] == "0":
+                time.sleep(600)
+    Path(os.environ["CKPT_DIR"], "state.txt").write_text("trained")
+    pf.upload_checkpoint()
+"""
+
+
+@slow
+def test_a_stalled_job_says_where_it_is_is_killed_and_submitted_again(slurm_project):
+    slurm_project.write({"train.py": HANGS})
+    experiment = "experiments/toy.py"
+    slurm_project.change(experiment, 'external_training(inputs={"dataset": "dataset_path"})', "x")
+    slurm_project.change(experiment, "train = x", 'train = external_training("train.py", sdk=True)')
+    slurm_project.change(
+        "params/one.py",
+        "nodes=2",
+        "nodes=1, max_restarts=1, stall_seconds=4, kill_stalled=True",
+    )
+    result = slurm_project.run(timeout=200)
+    output = result.stdout + result.stderr
+    assert result.returncode == 0, output
+    assert "Stalled: no step has ended for 4 s, after step 1. Its processes are killed." in output
+    assert re.search(r'File ".*train.py", line 9 in <module>', output)
+    [path] = slurm_project.runs()
+    first, second = read_attempts(path)
+    assert (first.outcome, second.outcome) == ("failed", "complete")
+    assert first.job != second.job
