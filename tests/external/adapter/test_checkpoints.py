@@ -1,4 +1,4 @@
-"""Lean fits go on from every checkpoint of Lightning's, wherever it was saved, and theirs from ours.
+"""Lean fits go on from each checkpoint of Lightning's, and Lightning's Trainer from ours.
 
 The trainings, and what of them is compared, are those of resume_matrix.py.
 """
