@@ -15,8 +15,9 @@ in the middle: only the last one can be torn, by a full disk or a power loss, an
 it out. `time` is seconds since 1970; `seconds` is what a step took; `epoch` is null where the
 trainer does not tell; a gap says how many lines found no room before it. The files that Lightning
 saves by itself are `checkpoint` events with a `file`, and `kept` events (see `saved_files`); a
-logger without a job around it ends with `{"event": "end", "status": "success"}`. NaN and infinities are
-written as the strings "NaN", "Infinity" and "-Infinity", so that every line is valid JSON.
+logger without a job around it ends with `{"event": "end", "status": "success"}`. NaN and
+infinities are written as the strings "NaN", "Infinity" and "-Infinity", so that every line is
+valid JSON.
 """
 
 import json
