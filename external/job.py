@@ -185,6 +185,11 @@ class TrainerJob:
     ) -> None:
         from .loaders import put_in_order
 
+        if self.resume is not None and self.resume.path.is_dir():
+            raise Refused(
+                f"'{self.resume.path}' was saved in parts, by the lean engine with strategy "
+                "'fsdp2', and is read by that engine only. Go on with --engine lean."
+            )
         module = _as_data_module(data, model)
         per_load = None if batch_size is None else batch_size // trainer.accumulate_grad_batches
         put_in_order(module, trainer, batch_size=per_load, seed=seed)

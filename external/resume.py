@@ -3,8 +3,9 @@
 import pickle
 from pathlib import Path
 
-from .checkpoint import FILE, Checkpoint, described
+from .checkpoint import Checkpoint, described
 from .refused import Refused
+from .state_files import newest_state
 from .stores.store import Store
 
 
@@ -19,7 +20,7 @@ def resume_point(store: Store, resume: str, *, folder: Path) -> Checkpoint | Non
     Raises:
         Refused: `resume` is no such thing, or would leave newer checkpoints of the run behind.
     """
-    found = store.fetch_newest_valid(FILE, folder)
+    found = newest_state(store, folder)
     own = None if found is None else described(*found)
     if resume == "auto":
         return own
@@ -37,7 +38,8 @@ def resume_point(store: Store, resume: str, *, folder: Path) -> Checkpoint | Non
         )
     if own is None:
         return _foreign_checkpoint(path)
-    root = own.path.resolve().parent.parent
+    own_folder = own.path.resolve() if own.path.is_dir() else own.path.resolve().parent
+    root = own_folder.parent
     if own.path.resolve() != path.resolve() and path.resolve().parent.parent == root:
         raise Refused(
             f"--resume {resume!r} is not the newest checkpoint, '{own.path}' is. "

@@ -174,6 +174,8 @@ class LeanTrainer:
             store = Layout(self.run_dir).checkpoints
         self.store = store if isinstance(store, Store) or store is None else LocalStore(store)
         self.loggers = _listed(logger)
+        if exact not in ("rank", "world"):
+            raise Refused(f"exact is {exact!r}, expected 'rank' or 'world'.")
         self.seed, self.batch_size, self.exact, self.grain = seed, batch_size, exact, grain
         self.checkpoint = checkpoint or CheckpointParams()
         self.journal, self.stop, self.lease = journal, stop or StopRequest(), lease

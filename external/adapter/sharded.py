@@ -25,8 +25,8 @@ from torch.distributed.checkpoint.state_dict_saver import save
 from torch.distributed.device_mesh import DeviceMesh
 from torch.distributed.tensor import DTensor, Replicate, Shard, distribute_tensor, empty
 
+from ..state_files import REST
 from ..stores.store import Lease, Store, StoredCheckpoint, StoreError
-from .sharded_saving import REST
 
 _METADATA = "metadata"
 _MARK = "curitorch_sharded"
@@ -93,12 +93,6 @@ def put_shards(
         )
     files = {REST: folder / REST, _METADATA: folder / ".metadata", **found}
     return store.put(step, files, details=details, lease=lease, move=True)
-
-
-def fetch_shards(store: Store, stored: StoredCheckpoint, folder: Path) -> Path:
-    """Return a local folder with all files of a checkpoint, each verified."""
-    paths = {store.fetch(stored, name, folder).parent for name in stored.files}
-    return paths.pop() if len(paths) == 1 else folder
 
 
 def read_shards(

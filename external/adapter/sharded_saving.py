@@ -9,12 +9,9 @@ from typing import Any
 
 import torch.distributed as dist
 
-from ..checkpoint import FILE
+from ..state_files import REST
 from ..stores.retention import Retention
 from ..stores.store import Lease, Store, StoredCheckpoint, StoreError
-
-REST = "rest.ckpt"
-"""What the file is called that has all but the parts (see `sharded`)."""
 
 
 def save_parts(
@@ -62,27 +59,6 @@ def save_parts(
         stored = put_shards(store, step, folder, processes=processes, details=details, lease=lease)
         store.prune(retention, lease=lease)
         return stored
-
-
-def newest_state(store: Store, folder: Path) -> Path | None:
-    """Return the newest valid training state of a store, in parts or whole; None if there is none.
-
-    Args:
-        store: Where to look.
-        folder: Where copies go if they are needed.
-    """
-    existing = store.list()
-    if not any(REST in each.files for each in existing):
-        found = store.fetch_newest_valid(FILE, folder)
-        return None if found is None else found[1]
-    newest = store.newest_valid()
-    if newest is None:
-        return None
-    if REST in newest.files:
-        from .sharded import fetch_shards
-
-        return fetch_shards(store, newest, folder)
-    return store.fetch(newest, FILE, folder)
 
 
 def read_parts(path: Path, *, mesh: Any, trusted: bool) -> dict[str, Any] | None:

@@ -11,7 +11,8 @@ import pytest
 import torch
 
 from curitorch.external.adapter.fully_sharded import blocks
-from curitorch.external.adapter.sharded import _DESCRIPTIONS, fetch_shards, read_shards
+from curitorch.external.adapter.sharded import _DESCRIPTIONS, read_shards
+from curitorch.external.state_files import fetch_parts
 from curitorch.external.stores import LocalStore
 
 DDP = "ddp_find_unused_parameters_true"  # a layer of the net is not used
@@ -21,8 +22,9 @@ PRELUDE = """
     import torch.distributed as dist
     from curitorch.external.adapter.fully_sharded import shard
     from curitorch.external.adapter.sharded import (
-        fetch_shards, gathered, put_shards, read_shards, spread, spread_optimizer, write_shards,
+        gathered, put_shards, read_shards, spread, spread_optimizer, write_shards,
     )
+    from curitorch.external.state_files import fetch_parts
     from curitorch.external.stores import LocalStore
     rank, ranks, folder = int(sys.argv[1]), int(sys.argv[2]), pathlib.Path(sys.argv[3])
     torch.set_num_threads(1)
@@ -86,7 +88,7 @@ TWO = """
         step(number)
     after = copy.deepcopy(gathered(state(), rank=rank))
     (stored,) = store.list()
-    take(read_shards(fetch_shards(store, stored, folder), mesh=mesh))
+    take(read_shards(fetch_parts(store, stored, folder), mesh=mesh))
     again = gathered(state(), rank=rank)
     if rank == 0:
         assert same(again, before)
@@ -102,7 +104,7 @@ TWO = """
 OTHERS = """
     whole = torch.load(folder / "whole.pt", weights_only=True)
     (stored,) = store.list()
-    take(read_shards(fetch_shards(store, stored, folder), mesh=mesh))
+    take(read_shards(fetch_parts(store, stored, folder), mesh=mesh))
     resharded = gathered(state(), rank=rank)
     if rank == 0:
         assert same(resharded, whole)
@@ -144,7 +146,7 @@ def test_a_sharded_state_is_one_verified_checkpoint_for_any_number_of_processes(
     assert sorted(stored.files) == ["__0_0.distcp", "__1_0.distcp", "metadata", "rest.ckpt"]
     assert (stored.step, stored.details) == (3, {"epoch": 1})
     whole = torch.load(tmp_path / "whole.pt", weights_only=True)
-    merged = read_shards(fetch_shards(store, stored, tmp_path))  # by this process alone
+    merged = read_shards(fetch_parts(store, stored, tmp_path))  # by this process alone
     assert merged["state_dict"].keys() == whole["state_dict"].keys()
     for name, value in whole["state_dict"].items():
         assert torch.equal(merged["state_dict"][name], value)

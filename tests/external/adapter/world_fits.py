@@ -21,7 +21,7 @@ from torch.utils.data import DataLoader, TensorDataset
 from torchmetrics import MeanMetric
 
 from curitorch.external.adapter import LeanTrainer
-from curitorch.external.adapter.sharded_saving import newest_state
+from curitorch.external.state_files import newest_state
 from curitorch.external.stores import LocalStore
 from curitorch.params import CheckpointParams
 
@@ -129,9 +129,9 @@ def fit(case, *, steps=None, source=None, target=None, exact="world", every=None
         checkpoint=CheckpointParams(every_n_steps=every, every_n_epochs=None, keep=0),
         **{**case.get("trainer", {}), **options},
     )  # fmt: skip
-    path = None if source is None else newest_state(LocalStore(source), Path(source))
+    newest = None if source is None else newest_state(LocalStore(source), Path(source))
     loaders = data(**case.get("data", {})), data(20, shuffle=False)
-    trainer.fit(net, *loaders, ckpt_path=path)
+    trainer.fit(net, *loaders, ckpt_path=newest and newest[1])
     made = trainer.last_fit.trainer
     return {
         "step": trainer.global_step,

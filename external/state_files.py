@@ -1,0 +1,38 @@
+"""The files of a training state in a store: one, or the parts of several processes and a rest.
+
+What the lean engine saves with strategy="fsdp2" is in parts until training ends (see
+`adapter.sharded`); everything else is one file.
+"""
+
+from pathlib import Path
+
+from .checkpoint import FILE
+from .stores.store import Store, StoredCheckpoint
+
+REST = "rest.ckpt"
+"""What the file is called that has all but the parts."""
+
+
+def newest_state(store: Store, folder: Path) -> tuple[StoredCheckpoint, Path] | None:
+    """Return the newest valid training state and where it is now; None if there is none.
+
+    The path is that of its file, or of the folder with its parts.
+
+    Args:
+        store: Where to look.
+        folder: Where copies go if they are needed.
+    """
+    if not any(REST in each.files for each in store.list()):
+        return store.fetch_newest_valid(FILE, folder)
+    newest = store.newest_valid()
+    if newest is None:
+        return None
+    if REST in newest.files:
+        return newest, fetch_parts(store, newest, folder)
+    return newest, store.fetch(newest, FILE, folder)
+
+
+def fetch_parts(store: Store, stored: StoredCheckpoint, folder: Path) -> Path:
+    """Return the folder with all files of a state in parts, each verified; perhaps the store's."""
+    found = {store.fetch(stored, name, folder).parent for name in stored.files}
+    return found.pop() if len(found) == 1 else folder
