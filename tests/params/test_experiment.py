@@ -80,7 +80,14 @@ def test_where_a_model_was_trained_is_not_in_the_hash(cls, change):
 @pytest.mark.parametrize("cls", SUBCLASSES)
 @pytest.mark.parametrize(
     "change",
-    [{"model": "a:B"}, {"epochs": 2}, {"batch_size": 64}, {"seed": 1}, {"data_args": {"a": 1}}],
+    [
+        {"model": "a:B"},
+        {"epochs": 2},
+        {"batch_size": 64},
+        {"seed": 1},
+        {"data_args": {"a": 1}},
+        {"engine": "lean"},
+    ],
 )
 def test_what_is_trained_is_in_the_hash(cls, change):
     assert cls(trainer=TrainerParams(**change)).params_hash() != cls().params_hash()

@@ -14,6 +14,7 @@ from curitorch.external.engine import engines
 from curitorch.external.lean_trainer import main as lean_main
 from curitorch.external.rundir import TrainingRun
 from curitorch.external.trainer import main as own_main
+from curitorch.stages.report import run_report
 
 MODULE = """
     import torch
@@ -119,6 +120,7 @@ def test_both_engines_leave_the_same_run(folder):
     lightning, lean = TrainingRun("lightning"), TrainingRun("lean")
     assert engines(lightning.events()) == ["Lightning's Trainer"]
     assert engines(lean.events()) == engines(TrainingRun("said").events()) == ["lean loop"]
+    assert "<b>lean loop</b> engine" in "".join(run_report(lean, {}))
     assert lean.is_complete
     assert lean.manifest.step == 15
     assert [each.metrics for each in lean.checkpoints()] == [
@@ -153,6 +155,16 @@ def test_what_is_refused_comes_before_any_data(folder):
     assert "3 things have to change" in done.output
     assert "DATA" not in done.output
     assert not (folder / "a").exists()
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_options_of_the_loop_alone_reach_it(folder):
+    options = '{"exact": "world", "grain": 2, "monitor": "val_loss", "patience": 1}'
+    done = train(lean_main, "--run_dir=a", "--epochs=2", "--trainer_args", options)
+    assert done.exit_code == 0, done.output
+    assert TrainingRun("a").manifest.step == 10
+    options = '{"exact": "word"}'
+    assert train(lean_main, "--run_dir=b", "--epochs=1", "--trainer_args", options).exit_code == 2
 
 
 def test_options_that_the_loop_does_not_know_are_refused(folder):
