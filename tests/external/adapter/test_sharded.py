@@ -12,6 +12,8 @@ import torch
 
 from curitorch.external.adapter.fully_sharded import blocks
 from curitorch.external.adapter.sharded import _DESCRIPTIONS, read_shards
+from curitorch.external.refused import Refused
+from curitorch.external.resume import resume_point
 from curitorch.external.state_files import fetch_parts
 from curitorch.external.stores import LocalStore
 
@@ -219,3 +221,26 @@ def test_metadata_that_names_anything_else_is_not_opened(tmp_path):
     with evil.open("rb") as file, pytest.raises(pickle.UnpicklingError, match="describes no"):
         _Unpickler(file).load()
     assert ("posix", "system") not in _DESCRIPTIONS
+
+
+def test_a_run_goes_on_from_the_newest_state_whether_in_parts_or_whole(tmp_path):
+    store, files = LocalStore(tmp_path / "store"), tmp_path / "files"
+    files.mkdir()
+    for name in ("model.ckpt", "rest.ckpt", "metadata", "__0_0.distcp"):
+        (files / name).write_bytes(name.encode())
+    whole = {"model.ckpt": files / "model.ckpt"}
+    parts = {path.name: path for path in files.iterdir() if path.name != "model.ckpt"}
+    for step, put in ((2, whole), (4, parts), (6, whole)):
+        store.put(step, put, details={"epoch": step})
+        found = resume_point(store, "auto", folder=tmp_path)
+        kept = store.root / f"step-{step:08d}"
+        assert (found.step, found.epoch) == (step, step)
+        assert found.path == (kept if put is parts else kept / "model.ckpt")
+    store.delete(6)
+    with pytest.raises(Refused, match="is not the newest checkpoint"):
+        resume_point(store, str(store.root / "step-00000002" / "model.ckpt"), folder=tmp_path)
+    part = store.root / "step-00000004" / "metadata"
+    part.chmod(0o644)
+    part.write_bytes(b"Metadata")
+    with pytest.warns(UserWarning, match="Passed over a checkpoint"):
+        assert resume_point(store, "auto", folder=tmp_path).step == 2
