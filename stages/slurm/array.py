@@ -12,6 +12,7 @@ import shlex
 import time
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from ...external.atomic import whole_file
@@ -80,11 +81,10 @@ def train_array(members: Members, *, at_once: int | None) -> dict[str, Exception
     return failures
 
 
-def submit_array(members: Sequence[SlurmLauncher], *, at_once: int | None) -> None:
-    """Submit runs, whose own scripts are written, as one array; each learns of its job.
+def write_array(members: Sequence[SlurmLauncher], *, at_once: int | None) -> Path:
+    """Write the script of an array, for runs whose own are written; returns its path.
 
-    Raises:
-        SlurmUnreachable: sbatch refused it.
+    Each run learns of its place in it, and is found there, whoever submits the script.
     """
     runs = [member.run.path for member in members]
     digest = hashlib.sha256("\n".join(str(run.resolve()) for run in runs).encode()).hexdigest()
@@ -94,10 +94,25 @@ def submit_array(members: Sequence[SlurmLauncher], *, at_once: int | None) -> No
         temporary.write_text(render_array(members, name=name, at_once=at_once), encoding="utf-8")
     for index, run in enumerate(runs):
         write_job(run, JobRecord(name, index=index))
+    return script
+
+
+def submit_array(members: Sequence[SlurmLauncher], *, at_once: int | None) -> None:
+    """Submit runs as one array; each learns of its job.
+
+    Raises:
+        JobNotSubmitted: That is not wanted; the script is written.
+        SlurmUnreachable: sbatch refused it.
+    """
+    script = write_array(members, at_once=at_once)
+    if not members[0].slurm.submit:
+        raise not_submitted(script)
     job_id = submit(script, environment=os.environ)
-    for index, run in enumerate(runs):
-        write_job(run, JobRecord(name, job_id, index))
-    logging.info("Submitted job %s, %d members: %s", job_id, len(runs), script)
+    for member in members:
+        placed = read_job(member.run.path)
+        if placed is not None:
+            write_job(member.run.path, replace(placed, job_id=job_id))
+    logging.info("Submitted job %s, %d members: %s", job_id, len(members), script)
 
 
 def render_array(members: Sequence[SlurmLauncher], *, name: str, at_once: int | None) -> str:
@@ -158,8 +173,6 @@ def _train_once(
             asks = (*header(member.launch, member.slurm, name="", log=Path(), folder=Path()),)
             arrays[(*asks, member.slurm.submit)].append(member)
     for array in arrays.values():
-        if not array[0].slurm.submit:
-            raise not_submitted(array[0].run)
         submit_array(array, at_once=at_once)
     found = find_jobs([member.run.path for member in members.values()])
     followed = {

@@ -17,6 +17,7 @@ from . import queue
 from .script import job_name
 
 KILL_SECONDS = 10.0
+SCRIPT_SECONDS = 5.0
 
 
 class Job(Protocol):
@@ -141,21 +142,23 @@ def look_at(jobs: Iterable[Job]) -> dict[Job, queue.QueuedJob | None]:
     return {job: found[records[job]] if job in records else job.look() for job in wanted}
 
 
-def find_job(run: Path) -> SubmittedJob | None:
+def find_job(run: Path, *, timeout_seconds: float = queue.TIMEOUT_SECONDS) -> SubmittedJob | None:
     """Return the job that waits or runs for a run directory, submitted by whomever; or None.
 
     Raises:
         SlurmUnreachable: squeue did not answer.
     """
-    return find_jobs([run])[run]
+    return find_jobs([run], timeout_seconds=timeout_seconds)[run]
 
 
-def find_jobs(runs: Sequence[Path]) -> dict[Path, SubmittedJob | None]:
+def find_jobs(
+    runs: Sequence[Path], *, timeout_seconds: float = queue.TIMEOUT_SECONDS
+) -> dict[Path, SubmittedJob | None]:
     """Return the job of each run directory, as `find_job` does, by one look at the queue."""
     recorded = {run: read_job(run) for run in runs}
     by_name = {run: JobRecord(job_name(run)) for run in runs}
     known = [job for job in recorded.values() if job is not None]
-    queued = queue.look([*known, *by_name.values()])
+    queued = queue.look([*known, *by_name.values()], timeout_seconds=timeout_seconds)
     found: dict[Path, SubmittedJob | None] = dict.fromkeys(runs)
     for run in runs:
         for job in (recorded[run], by_name[run]):
@@ -203,11 +206,13 @@ def start_job(run: Path, launch: LaunchParams, slurm: SlurmParams) -> Job | None
         log = run / "slurm" / f"job-{os.environ['SLURM_JOB_ID']}.log"
         return AllocatedJob(run / SCRIPT, log)
     try:
-        found = find_job(run)
+        # To write a script one needs no cluster, which squeue may look for in vain.
+        patience = queue.TIMEOUT_SECONDS if slurm.submit else SCRIPT_SECONDS
+        found = find_job(run, timeout_seconds=patience)
     except queue.SlurmUnreachable:
         if slurm.submit:
             raise
-        found = None  # to write a script one needs no Slurm
+        found = None
     if found is not None:
         logging.info("%s trains here already: it is followed.", found.describe().capitalize())
         return found

@@ -55,10 +55,16 @@ def submit(script: Path, *, environment: Mapping[str, str], options: Iterable[st
     return _run(words, environment=environment).strip().split(";")[0]
 
 
-def look(jobs: Iterable[JobRecord]) -> dict[JobRecord, QueuedJob | None]:
+def look(
+    jobs: Iterable[JobRecord], *, timeout_seconds: float = TIMEOUT_SECONDS
+) -> dict[JobRecord, QueuedJob | None]:
     """Return what the queue says of each job, by one command; None where it knows none.
 
     A job that ended a while ago (`MinJobAge`, mostly 5 minutes) is no longer known.
+
+    Args:
+        jobs: Jobs of this user.
+        timeout_seconds: How long squeue may take; without a cluster it tries for a minute.
 
     Raises:
         SlurmUnreachable: squeue did not answer.
@@ -66,7 +72,8 @@ def look(jobs: Iterable[JobRecord]) -> dict[JobRecord, QueuedJob | None]:
     wanted = list(jobs)
     names = sorted({job.name for job in wanted})
     words = ["squeue", "--noheader", "--array", "--me", "--states=all", f"--format={_FORMAT}"]
-    found = parse_queue(_run([*words, f"--name={','.join(names)}"]))
+    text = _run([*words, f"--name={','.join(names)}"], timeout_seconds=timeout_seconds)
+    found = parse_queue(text)
     return {job: _of(job, found) for job in wanted}
 
 
@@ -137,7 +144,12 @@ def _of(job: JobRecord, found: Iterable[QueuedJob]) -> QueuedJob | None:
     return matches[-1] if matches else None
 
 
-def _run(words: list[str], *, environment: Mapping[str, str] | None = None) -> str:
+def _run(
+    words: list[str],
+    *,
+    environment: Mapping[str, str] | None = None,
+    timeout_seconds: float = TIMEOUT_SECONDS,
+) -> str:
     try:
         done = subprocess.run(
             words,
@@ -145,7 +157,7 @@ def _run(words: list[str], *, environment: Mapping[str, str] | None = None) -> s
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
-            timeout=TIMEOUT_SECONDS,
+            timeout=timeout_seconds,
             check=False,
         )
     except FileNotFoundError as error:
@@ -155,7 +167,7 @@ def _run(words: list[str], *, environment: Mapping[str, str] | None = None) -> s
         ) from error
     except subprocess.TimeoutExpired as error:
         raise SlurmUnreachable(
-            f"{words[0]} did not answer for {TIMEOUT_SECONDS:g} s. Try again."
+            f"{words[0]} did not answer for {timeout_seconds:g} s. Try again."
         ) from error
     if done.returncode != 0:
         said = (done.stderr or done.stdout).strip()

@@ -10,7 +10,6 @@ from ...external.attempt import Attempt, Outcome, end_attempt, next_attempt
 from ...external.layout import Layout
 from ...external.rank_report import read_reports
 from ...external.rundir import TrainingRun
-from ...external.slurm_job import SCRIPT
 from ...params import LaunchParams, SlurmParams
 from ...params.curifactory_api import Record
 from ..announcement import announce
@@ -80,17 +79,18 @@ def start(run: TrainingRun, launch: LaunchParams, slurm: SlurmParams) -> Followe
     first = next_attempt(run.path)
     job = start_job(run.path, launch, slurm)
     if job is None:
-        raise not_submitted(run)
+        raise not_submitted(run.layout.sbatch)
     return Followed(run, job, first=first if isinstance(job, AllocatedJob) else 0)
 
 
-def not_submitted(run: TrainingRun) -> JobNotSubmitted:
+def not_submitted(script: Path) -> JobNotSubmitted:
     """Return the error that says what to do with a script that was only written."""
-    words = shlex.join(["sbatch", str(run.path.resolve() / SCRIPT)])
-    announce("Written, not submitted", ["sbatch", str(run.path.resolve() / SCRIPT)])
+    words = ["sbatch", str(script.resolve())]
+    announce("Written, not submitted", words)
     return JobNotSubmitted(
-        f"The job's script is written, and not submitted, as submit is False. Submit it: {words} "
-        "Then run the same experiment: it follows the job, and goes on when the run is complete."
+        f"The job's script is written, and not submitted, as submit is False. Submit it: "
+        f"{shlex.join(words)} Then run the same experiment: it follows the job, and goes on when "
+        "the run is complete."
     )
 
 

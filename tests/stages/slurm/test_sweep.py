@@ -139,6 +139,8 @@ def test_only_the_scripts_are_written_where_nothing_is_to_be_submitted(project, 
     assert result.returncode == 1
     assert "JobNotSubmitted" in result.stdout + result.stderr
     assert len(list(project.path.glob("data/cache/*_run/job.sbatch"))) == 2
+    [script] = project.path.glob("data/cache/*/slurm/sweep.sbatch")
+    assert "#SBATCH --array=0-1%2" in script.read_text()
     assert slurm.queue() == {}
 
 
