@@ -46,7 +46,7 @@ def run_html(run: "TrainingRun") -> str:
     state = run_state(run.path)
     parts = [f"<p><b>{html.escape(run.path.name)}</b> {badge(state.word)} "]
     parts.append(f"{html.escape(state.sentence)}</p>")
-    if state.word == "not begun":
+    if not run.path.is_dir():
         return "".join(parts)
     try:
         parts.append(_facts(run))

@@ -1,14 +1,13 @@
 """The curves of runs in a notebook: a picture, with controls above it where ipywidgets is there."""
 
 import importlib.util
-import sys
 from collections.abc import Mapping
 from typing import Any
 
 from ..metric_figure import Values, family_of, metric_figure
 from ..rundir import TrainingRun
 from ..schema import UnreadableFile
-from .notice import say
+from .notice import in_notebook, say
 
 AXES = ("step", "epoch", "time")
 
@@ -28,7 +27,7 @@ def curves(runs: Mapping[str, TrainingRun], *, widgets: bool | None = None) -> N
         say("There are no curves: nothing was logged, or no run is there.")
         return
     if widgets is None:
-        widgets = "ipykernel" in sys.modules and importlib.util.find_spec("ipywidgets") is not None
+        widgets = in_notebook() and importlib.util.find_spec("ipywidgets") is not None
     if widgets:
         _with_controls(logged)
     else:

@@ -6,7 +6,7 @@ import sys
 
 def say(sentence: str) -> None:
     """Show a sentence in the running notebook; print it anywhere else."""
-    if "ipykernel" in sys.modules:
+    if in_notebook():
         from IPython.display import display
 
         markup = (
@@ -16,3 +16,9 @@ def say(sentence: str) -> None:
         display({"text/plain": sentence, "text/html": markup}, raw=True)  # type: ignore[no-untyped-call]
     else:
         print(sentence)  # noqa: T201
+
+
+def in_notebook() -> bool:
+    """Return whether this is a notebook's kernel, not a script or IPython in a terminal."""
+    ipython = sys.modules.get("IPython")
+    return ipython is not None and hasattr(ipython.get_ipython(), "kernel")

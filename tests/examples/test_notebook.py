@@ -81,6 +81,7 @@ def check(outputs, *, folder) -> None:
 
 WHERE = """
 import sys
+assert "curifactory" not in sys.modules
 print(runs["quick"].path.resolve().parent)
 print(sys.modules["digits.model"].__file__)
 """
