@@ -11,7 +11,7 @@ import sys
 from .findings import LOG
 from .script import Script
 from .session import Session
-from .settings import AGAIN, BadVariable, read_settings
+from .settings import BadVariable, read_settings
 from .tracker import Tracker
 
 USAGE = "Usage: python -m curitorch.external.autopatch SCRIPT.py … or -m MODULE …"
@@ -36,16 +36,7 @@ def main(words: list[str]) -> None:
             words, tracker, lambda source: session.check_source(source.key, source.checksum)
         )
         session = Session(settings, tracker, script.name)
-        session.open()
-        if session.is_complete:
-            LOG.warning(
-                "%s is complete; there is nothing to train. Set %s=1 to train it again from its "
-                "beginning.",
-                script.name,
-                AGAIN,
-            )
-            if session.journal is not None:
-                session.journal.complete(session.completed_at)
+        if not session.open():
             return
         session.load()
     except BadVariable as error:

@@ -33,7 +33,7 @@ class FrameworkPart:
         if not settings.again and settings.for_part(framework).may_exist():
             with settings.for_part(framework).open() as store:
                 if store.list():
-                    session.hold_output()
+                    session.output.hold()
         numbers = itertools.count()
         return (
             cls(framework if number == 0 else f"{framework}-{number}", settings, session)
@@ -71,10 +71,10 @@ class FrameworkPart:
 
     def arrived(self) -> None:
         """It is there, and prints again."""
-        self._session.let_go(print_it=False)
+        self._session.output.let_go(print_it=False)
 
     def ended(self, steps: int, rank: int) -> None:
         """The Trainer has ended, in whichever way; nothing is held back any more."""
         self.is_used = True
-        self._session.let_go(print_it=False)
+        self._session.output.let_go(print_it=False)
         self._session.trained_aside(steps, is_first=rank == 0)

@@ -5,12 +5,17 @@ from typing import Any
 
 
 class HeldOutput:
-    """Stands in for `sys.stdout`; passes everything on once it is let go of."""
+    """Stands in for `sys.stdout` from `hold` to `let_go`, and passes everything on behind that."""
 
     def __init__(self) -> None:
-        self._stream: Any = sys.stdout
-        self._kept: list[str] | None = []
-        sys.stdout = self
+        self._stream: Any = None
+        self._kept: list[str] | None = None
+
+    def hold(self) -> None:
+        """Keep what is printed from now on."""
+        if self._kept is None:
+            self._stream, self._kept = sys.stdout, []
+            sys.stdout = self
 
     def write(self, text: str) -> int:
         """Keep the text, or write it once output is let go of."""

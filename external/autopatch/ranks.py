@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
+from .findings import LOG
 from .wish import Wish
 
 if TYPE_CHECKING:
@@ -71,6 +72,11 @@ class Ranks:
                 act()
             except RuntimeError:  # of the connection
                 if not self._closed:
+                    LOG.warning(
+                        "The launcher of these ranks has ended without them, so that they cannot "
+                        "agree on a step to save at; rank %d ends soon.",
+                        self.rank,
+                    )
                     self.on_lost()
 
         threading.Thread(target=guarded, daemon=True).start()

@@ -14,6 +14,8 @@ from collections.abc import Callable
 from types import FrameType
 from typing import Any
 
+from .findings import LOG
+
 _LAST_WORDS = 5.0  # seconds for what is done at the end of the grace period
 
 
@@ -70,6 +72,11 @@ class StopSignal:
         """Wait for the grace period, then end the process by SIGTERM; returns if it is `over`."""
         if not self._counting.acquire(blocking=False) or self._over.wait(self.grace):
             return
+        LOG.warning(
+            "In %g s after this process was to end no iteration began, nor did a save end (does "
+            "it wait for another rank?); it ends with what was saved before.",
+            self.grace,
+        )
         last = threading.Thread(target=self._too_late, daemon=True)
         last.start()
         last.join(_LAST_WORDS)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from ..randomness import derive_seed, seed_generators
 from . import class_attributes, generators, iterators
 from .decoder import Decoder
+from .saved_frames import SavedFrames
 from .source import Statement
 from .values import Mismatch, is_restorable
 from .variables_back import assign, decoded, forget_items, restore_module
@@ -25,7 +26,7 @@ class CannotResume(RuntimeError):
     """The script took another way than when it was saved; the message says where."""
 
 
-class WayBack:
+class WayBack(SavedFrames):
     """Leads a script, which has just begun, to where `saved` was taken.
 
     Args:
@@ -42,18 +43,13 @@ class WayBack:
         decoder: Decoder,
         then: Callable[[], None] = lambda: None,
     ) -> None:
-        self.tracker = tracker
-        self.saved = saved
+        super().__init__(tracker, saved)
         self.decoder = decoder
         self.then = then
         self.ranks_before: int | None = None  # if there were not as many as now
         self.rank = 0
-        self.frames: list[FrameType] = []
         self._skipped: list[set[str]] = [set() for _ in saved["entries"]]
         self._remade: set[str] = set()
-        self._trained: set[int] = set()
-        self._files: set[str] = set()
-        self._chains: dict[int, list[Statement]] = {}
 
     def is_to_run(self, statement: Statement, frame: FrameType) -> bool:
         """Return whether a statement is to be run, or was done before the position."""
@@ -129,60 +125,6 @@ class WayBack:
             self._go_live()
         else:
             self._restore_early(index, frame)
-
-    # Where we are.
-
-    def _index(self, frame: FrameType) -> int | None:
-        """Return which saved frame `frame` is, if it is on the way."""
-        for index in range(len(self.frames) - 1, -1, -1):
-            if self.frames[index] is frame:
-                return index
-        index = len(self.frames)
-        entries = self.saved["entries"]
-        if index == len(entries) or not self._is_like(frame, entries[index]):
-            return None
-        above = frame.f_back
-        while above is not None and above.f_code.co_filename not in self.tracker.sources:
-            above = above.f_back
-        if index == 0:
-            if above is not None:
-                return None
-        elif above is not self.frames[-1] or not self._is_at_place(above, index - 1):
-            return None
-        self.frames.append(frame)
-        return index
-
-    def _is_like(self, frame: FrameType, entry: dict[str, Any]) -> bool:
-        code = frame.f_code
-        source = self.tracker.sources.get(code.co_filename)
-        line = 0 if code.co_name == "<module>" else code.co_firstlineno
-        return (
-            source is not None
-            and source.key == entry["file"]
-            and [code.co_name, line] == list(entry["function"])
-        )
-
-    def _is_at_place(self, frame: FrameType, index: int) -> bool:
-        from .tracker import place_of
-
-        return bool(place_of(frame) == self.saved["entries"][index]["place"])
-
-    def _chain(self, index: int) -> list[Statement]:
-        if index not in self._chains:
-            numbers = [self.tracker.number(each) for each in self.saved["entries"][index]["chain"]]
-            self._chains[index] = [self.tracker.statements[n] for n in numbers if n is not None]
-        return self._chains[index]
-
-    def _has_loop(self, index: int) -> bool:
-        return any(each.kind in ("For", "While") for each in self._chain(index))
-
-    def _trained_here(self) -> set[int]:
-        loaded = {source.key for source in self.tracker.sources.values()}
-        if loaded != self._files:
-            self._files = loaded
-            found = (self.tracker.number(each) for each in self.saved["trained"])
-            self._trained = {each for each in found if each is not None}
-        return self._trained
 
     # What is saved.
 

@@ -50,6 +50,8 @@ class Done:
 class Runner:
     """Runs scripts in `folder`, patched with a store there."""
 
+    scripts = str(SCRIPTS)
+
     def __init__(self, folder):
         self.folder = folder
         self.store = folder / "store"
@@ -91,7 +93,8 @@ class Runner:
         folder = self.folder / "sitecustomize"
         folder.mkdir(exist_ok=True)
         (folder / "sitecustomize.py").write_text(SIGNALS_ITSELF)
-        path = os.pathsep.join([str(folder), os.environ.get("PYTHONPATH", "")])
+        before = options.pop("PYTHONPATH", os.environ.get("PYTHONPATH", ""))
+        path = os.pathsep.join([str(folder), before])
         return self.run(
             script, PYTHONPATH=path, SIGNAL_AFTER=str(after), SIGNAL_NUMBER=str(int(by)), **options
         )

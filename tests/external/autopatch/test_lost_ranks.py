@@ -44,7 +44,7 @@ def test_a_rank_ends_though_another_never_answers(runner):
     time.sleep(1)  # rank 0 waits in a collective for rank 1, which sleeps
     os.kill(pids[0], signal.SIGTERM)
     _, err = launcher.communicate(timeout=60)
-    assert "In 2 s after it was asked to end no iteration began" in err
+    assert "In 2 s after this process was to end no iteration began" in err
     assert "Signal 15 (SIGTERM)" in err
     assert launcher.returncode == 1
 
