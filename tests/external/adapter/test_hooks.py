@@ -1,10 +1,15 @@
 """The table of support: every public name of the installed Lightning, and nothing else."""
 
 import inspect
+import subprocess
+import sys
 
 import pytest
+import torch
 from lightning.pytorch import LightningDataModule, LightningModule
+from torch.utils.data import DataLoader
 
+from curitorch.external.adapter import LeanTrainer
 from curitorch.external.adapter.hooks import REMOVED_FOR_DATA, SUPPORT, support
 from curitorch.external.adapter.removed_hooks import REMOVED_OF_MODULES
 from curitorch.external.adapter.signatures import CALLS
@@ -63,12 +68,98 @@ def test_the_arguments_are_those_of_lightnings_own_hook(name):
 
 
 def test_the_table_is_had_without_torch():
-    import subprocess
-    import sys
-
     code = (
         "import sys\nfrom curitorch.external.adapter.hooks import SUPPORT\n"
         "print('torch' in sys.modules, SUPPORT['training_step'].verdict)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.split() == ["False", "supported"]
+
+
+class Net(LightningModule):
+    def __init__(self):
+        super().__init__()
+        self.layer = torch.nn.Linear(2, 1)
+
+    def training_step(self, batch, batch_idx):
+        return self.layer(batch).pow(2).mean()
+
+    def validation_step(self, batch, batch_idx):
+        self.layer(batch)
+
+    def configure_optimizers(self):
+        optimizer = torch.optim.SGD(self.parameters(), lr=0.1)
+        return [optimizer], [torch.optim.lr_scheduler.StepLR(optimizer, 1)]
+
+    def train_dataloader(self):
+        return DataLoader(torch.ones(8, 2), 4)
+
+    def val_dataloader(self):
+        return DataLoader(torch.ones(8, 2), 4)
+
+
+class Data(LightningDataModule):
+    fails = False
+
+    def train_dataloader(self):
+        return DataLoader(torch.ones(8, 2), 4)
+
+    def val_dataloader(self):
+        return DataLoader(torch.ones(8, 2), 4)
+
+    def on_after_batch_transfer(self, batch, dataloader_idx):
+        if self.fails:
+            raise RuntimeError("It fails")
+        return batch
+
+
+def counting(base: type, names: list[str]) -> tuple[type, set[str]]:
+    """Return a subclass that overrides `names`, and those of them that were called."""
+    called: set[str] = set()
+
+    def override(name):
+        def hook(self, *arguments, **options):
+            called.add(name)
+            return getattr(base, name)(self, *arguments, **options)
+
+        return hook
+
+    return type("Counting", (base,), {name: override(name) for name in names}), called
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_every_hook_of_a_module_in_the_table_is_called(tmp_path):
+    names = [
+        name
+        for name in SUPPORT
+        if SUPPORT[name].owner in ("module", "both")
+        and SUPPORT[name].verdict == "supported"
+        and name in {*CALLS, "clip_gradients", "state_dict", "load_state_dict", "zero_grad"}
+    ]
+    assert len(names) > 40
+    module, called = counting(Net, names)
+    options = {"accelerator": "cpu", "store": tmp_path, "gradient_clip_val": 1.0}
+    LeanTrainer(max_epochs=1, **options).fit(module())
+    LeanTrainer(max_epochs=2, **options).fit(module(), ckpt_path="last")
+    assert called == set(names)
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_every_hook_of_data_in_the_table_is_called(tmp_path):
+    names = [
+        name
+        for name in SUPPORT
+        if SUPPORT[name].owner in ("datamodule", "both")
+        and SUPPORT[name].verdict == "supported"
+        and name in {*CALLS, "state_dict", "load_state_dict"}
+    ]
+    data, called = counting(Data, names)
+    options = {"accelerator": "cpu", "store": tmp_path}
+    holding = {"state_dict": lambda self: data.state_dict(self) or {"of": "data"}}
+    with_state = type("Counting", (data,), holding)
+    LeanTrainer(max_epochs=1, **options).fit(Net(), datamodule=with_state())
+    failing = with_state()
+    failing.fails = True
+    with pytest.raises(RuntimeError, match="It fails"):
+        LeanTrainer(max_epochs=2, **options).fit(Net(), datamodule=failing, ckpt_path="last")
+    assert called == set(names)
