@@ -7,6 +7,7 @@ r"""The journal of a run: `journal.jsonl`, one JSON object per line, appended by
     {"event": "gap", "time": 1763719208.2, "lost": 37}
     {"event": "hyperparameters", "time": 1763719200.1, "values": {"lr": 0.1}}
     {"event": "model", "time": 1763719200.1, "type": "Net", "parameters": 650, "layers": […], …}
+    {"event": "engine", "time": 1763719200.4, "name": "lean"}
     {"event": "stop", "time": 1763719209.1, "step": 150, "reason": "SIGTERM"}
     {"event": "complete", "time": 1763719260.9, "step": 240, "epoch": 8}
 
