@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset
 
-_PYTHONS: Any = random._inst  # type: ignore[attr-defined]
+_PYTHONS: Any = random._inst
 """The generator behind the functions of `random`."""
 _seed_python = super(random.Random, random.Random).seed
 

@@ -53,7 +53,7 @@ def known(fit: Fit, logged: dict[str, Any], metrics: dict[str, Any]) -> dict[str
         }
     own: dict[str, Any] = plain(
         {
-            "reloaded": [0.0, 0.0 if fit.data.validation is not None else float("-inf")],
+            "reloaded": list(fit.data.made_at),
             "should_stop": bool(trainer.should_stop),
             "can_stop": fit.can_stop_early,
             "judged": judged,
@@ -248,6 +248,9 @@ def restore_epoch(fit: Fit) -> None:
     if saved is None:
         return
     batches = fit.progress.place()[1]
+    if saved["reloaded"][1] != float("-inf"):
+        fit.data.set_up_validation()
+        fit.data.made_at[1] = saved["reloaded"][1]
     fit.logged.load_state_dict(
         {
             "batches_that_stepped": fit.progress.stepped_batches,

@@ -125,11 +125,21 @@ class FitData:
         self.unit = 1  # batches of this process that count as one, see `world`
         self.train: Batches | None = None
         self.validation: list[Batches] | None = None
+        self.made_at = [0.0, float("-inf")]  # the epochs in which the two were made
+
+    def renew_train(self) -> None:
+        """Make the training loader anew, if it is to be before this epoch."""
+        every, epoch = self._trainer.reload_dataloaders_every_n_epochs, self._epoch
+        if every and self.train is not None and epoch - self.made_at[0] >= every:
+            self.train.close()
+            self.train = None
+        self.set_up_train()
 
     def set_up_train(self) -> Batches:
         """Make the training loader, if it is not made yet."""
         if self.train is None:
             trainer = self._trainer
+            self.made_at[0] = self._epoch_of_loaders
             loader = train_loader(
                 self._made(self._train),
                 trainer,
@@ -146,8 +156,11 @@ class FitData:
 
     def set_up_validation(self) -> list[Batches]:
         """Make the validation loaders, if they are not made yet; none if there are none to run."""
-        if self.validation is None:
+        every, epoch = self._trainer.reload_dataloaders_every_n_epochs, self._epoch
+        if self.validation is None or (every and epoch - self.made_at[1] >= every):
             trainer = self._trainer
+            self.made_at[1] = epoch
+            trainer.logged.validation_batches = {}
             self.validation = []
             if self._validation is None or trainer.limit_val_batches == 0:
                 return self.validation
@@ -174,8 +187,18 @@ class FitData:
         )
 
     def _made(self, own: Made) -> Any:
-        with seeded_apart(derive_seed(self._seed, "loaders", 0)):
+        with seeded_apart(derive_seed(self._seed, "loaders", self._epoch_of_loaders)):
             return own()
+
+    @property
+    def _epoch(self) -> int:
+        return int(self._trainer.current_epoch)
+
+    @property
+    def _epoch_of_loaders(self) -> int:
+        """The epoch in which loaders of now are made, whether or not the fit was resumed since."""
+        every = self._trainer.reload_dataloaders_every_n_epochs
+        return self._epoch - self._epoch % every if every else 0
 
     def close(self) -> None:
         """Let go of all iterators."""

@@ -78,6 +78,7 @@ class LeanTrainer:
         val_check_interval: Batches, or a share of an epoch, between validations.
         check_val_every_n_epoch: Epochs between validations; None: `val_check_interval` counts on.
         num_sanity_val_steps: Validation batches before training; -1: all.
+        reload_dataloaders_every_n_epochs: Epochs after which loaders are made anew; 0: never.
         log_every_n_steps: Between two values that go to the loggers.
         logger: Lightning loggers besides the journal; True is none.
         default_root_dir: The run directory, for the journal, and for checkpoints unless `store`
@@ -121,6 +122,7 @@ class LeanTrainer:
         val_check_interval: float | None = None,
         check_val_every_n_epoch: int | None = 1,
         num_sanity_val_steps: int | None = 2,
+        reload_dataloaders_every_n_epochs: int = 0,
         log_every_n_steps: int | None = 50,
         logger: Any = None,
         default_root_dir: str | Path | None = None,
@@ -156,7 +158,7 @@ class LeanTrainer:
                 "check_val_every_n_epoch": check_val_every_n_epoch,
                 "num_sanity_val_steps": num_sanity_val_steps or 0,
                 "log_every_n_steps": 50 if log_every_n_steps is None else log_every_n_steps,
-                "reload_dataloaders_every_n_epochs": 0,
+                "reload_dataloaders_every_n_epochs": reload_dataloaders_every_n_epochs,
                 "default_root_dir": str(default_root_dir or "."),
             }
         )

@@ -62,7 +62,7 @@ class Loop:
         checkpointing.restore_epoch(fit)
         is_first = True
         if fit.left is Moment.EPOCH_END:
-            self.finish_epoch(fit.progress.epochs_completed - 1)
+            self.finish_epoch(fit.progress.epochs_completed - 1, is_whole=True)
             fit.left = Moment.REST
         while fit.left is not Moment.REST or not self.is_over():
             self.run_epoch(begin=not is_first)
@@ -89,6 +89,7 @@ class Loop:
         if progress.epochs_started == progress.epochs_processed:
             fit.sow("epoch")
             self.saving.boundary(epoch_ended=True)
+            fit.data.renew_train()
             fit.calls.on_train_epoch_start()
             progress.epochs_started += 1
             progress.ready = progress.completed = 0
@@ -103,13 +104,18 @@ class Loop:
         fit.calls.on_train_epoch_end()
         if fit.stopping is not None:
             fit.stopping.on_train_epoch_end(fit.trainer, fit.module)
-        self.finish_epoch(progress.epochs_completed)
+        self.finish_epoch(progress.epochs_completed, is_whole=self._is_last())
 
-    def finish_epoch(self, epoch: int) -> None:
-        """Do what comes after the hooks that end the `epoch`."""
+    def finish_epoch(self, epoch: int, *, is_whole: bool) -> None:
+        """Do what comes after the hooks that end the `epoch`.
+
+        Args:
+            epoch: Its number, from 0.
+            is_whole: It came to its last batch, and was not ended before by a limit of steps.
+        """
         fit, progress = self.fit, self.fit.progress
         progress.epochs_completed = epoch  # while its values are logged
-        if fit.schedulers is not None and self._is_last():
+        if fit.schedulers is not None and is_whole:
             fit.schedulers.update("epoch", epoch + 1, plateau=True)
         fit.log(fit.logged.epoch_end("train"))
         progress.epochs_completed = progress.epochs_processed

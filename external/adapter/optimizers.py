@@ -33,6 +33,9 @@ class NoOptimizer(Optimizer):
     def __init__(self) -> None:
         super().__init__([torch.zeros(1)], {})
 
+    def add_param_group(self, param_group: dict[str, Any]) -> None:
+        """Do nothing."""
+
     def state_dict(self) -> dict[str, Any]:
         """Return nothing."""
         return {}

@@ -139,7 +139,7 @@ def test_several_optimizers_are_for_manual_optimization():
     trainer = lean(net)
     assert trainer.global_step == 30  # each step of each optimizer
     assert net.rates[0] == [0.1, 0.2]
-    with pytest.raises(RuntimeError, match="2 optimizers.*automatic_optimization = False"):
+    with pytest.raises(RuntimeError, match="automatic_optimization = False"):
         lean(Net(both))
 
 
@@ -181,7 +181,7 @@ def test_what_is_wrong_says_what_to_do(what):
 
 
 def test_a_missing_metric_is_only_said_where_the_scheduler_is_not_strict():
-    with pytest.warns(RuntimeWarning, match="'acc'.*not stepped"):
+    with pytest.warns(RuntimeWarning, match="It is not stepped"):
         lean(Net(with_scheduler(plateau, monitor="acc", strict=False)))
 
 
