@@ -27,7 +27,11 @@ ask() {
     echo stop >&3  # reaches the ranks of every node, see curitorch.external.node
 }
 on_term() {  # the time limit is near, or a preemption; after scancel the job runs no longer
-    state=$(squeue --noheader --job="$job" --format=%T)
+    local state
+    for _ in 1 2 3; do  # a busy controller may not answer at once
+        state=$(squeue --noheader --job="$job" --format=%T) && [ -n "$state" ] && break
+    done
+    echo "$(date '+%F %T') SIGTERM, while the job is ${state:-unknown to squeue}"
     if [ "$state" = RUNNING ] && [ "$1" != here ]; then ask pause; else ask stop; fi
 }
 trap 'on_term "$1"' TERM
@@ -66,7 +70,7 @@ if [ -z "$asked" ] && [ "$1" != here ]; then  # a preemption mostly tells the ra
 fi
 # srun's exit code does not tell a crash from a stop that was asked for; what the ranks wrote does.
 outcome=$(books end "$rc" "$asked") || outcome=failed
-echo "$(date '+%F %T') attempt $CURITORCH_ATTEMPT: $outcome (srun ended with $rc)"
+echo "$(date '+%F %T') attempt $CURITORCH_ATTEMPT: $outcome (asked: ${asked:-no}, srun: $rc)"
 if [ "$outcome" = complete ]; then exit 0; fi
 if [ "$outcome" = stopped ] && [ "$asked" = pause ] &&
     [ "${SLURM_RESTART_COUNT:-0}" -lt @requeues@ ]; then
