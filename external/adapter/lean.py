@@ -6,29 +6,19 @@
 Names are those of Lightning's Trainer where it has them; docs/adapter.md says what is supported.
 """
 
-import math
 import signal
 import tempfile
 import threading
-from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from lightning.fabric import Fabric
 from lightning.pytorch import LightningDataModule, LightningModule
-from lightning.pytorch.callbacks import EarlyStopping
-from lightning.pytorch.core.optimizer import LightningOptimizer
 from lightning.pytorch.loggers.utilities import _log_hyperparams
-from lightning.pytorch.trainer.states import TrainerFn
-from lightning.pytorch.utilities.model_helpers import is_overridden
 
 from ...params.checkpoint import CheckpointParams
 from ..curifactory_logger import CurifactoryLogger
 from ..environment import ranks
-from ..exact_resume import ExactResume
-from ..gradient_order import keep_layout
 from ..journal import Journal
 from ..layout import Layout
 from ..refused import Refused
@@ -36,25 +26,16 @@ from ..state_files import newest_state
 from ..stop import StopRequest
 from ..stores.local import LocalStore
 from ..stores.store import Lease, Store
-from . import checkpointing
+from . import restoring
+from .assembly import assembled
 from .compiled import uncompiled
 from .fit import Fit
-from .fit_data import FitData
-from .hook_calls import HookCalls
 from .lean_strategy import LeanStrategy
-from .logged import Logged
 from .loop import Loop
-from .optimizers import configured
-from .precision import LeanPrecision
-from .processes import processes
-from .progress import Progress
 from .refusals import check
 from .saving import Saving
-from .schedulers import Schedulers
+from .set_up import set_up, tear_down
 from .settings import checked
-from .stand_in import StandIn
-from .transfer import transfer_to
-from .world_data import WorldData
 
 
 class LeanTrainer:
@@ -226,13 +207,26 @@ class LeanTrainer:
             clips=bool(self.settings["gradient_clip_val"]),
         )
         torch.set_grad_enabled(True)
-        made = {"train": train_dataloaders, "val": val_dataloaders}
-        fit = self._put_together(model, made, datamodule)
-        self.last_fit = fit
+        fit = self.last_fit = assembled(
+            model,
+            datamodule,
+            train_dataloaders,
+            val_dataloaders,
+            settings=self.settings,
+            fabric_options=self._fabric_options,
+            reporter=self._reporter(),
+            loggers=self.loggers,
+            seed=self.seed,
+            batch_size=self.batch_size,
+            is_world=self.exact == "world",
+            grain=self.grain,
+        )
         saving: Saving | None = None
         handlers = _listen(self.stop)
         try:
-            checkpoint = self._set_up(fit, ckpt_path)
+            checkpoint = set_up(
+                fit, lambda: self._read(ckpt_path, fit.strategy), stopping=self.stopping
+            )
             saving = self._saving(fit)
             self._train(fit, saving, checkpoint)
             saving.close()
@@ -244,71 +238,7 @@ class LeanTrainer:
                 signal.signal(number, handler)
             fit.logged.detach()
             fit.data.close()
-        self._tear_down(fit)
-
-    def _put_together(
-        self,
-        model: LightningModule,
-        given: dict[str, Any],
-        datamodule: LightningDataModule | None,
-    ) -> Fit:
-        """Start the processes, and make what belongs to this fit."""
-        is_world = self.exact == "world"
-        fabric = Fabric(**processes(self._fabric_options, is_world=is_world))
-        progress = Progress()
-        trainer = StandIn(self.settings, progress, model, datamodule)
-        fabric.launch()
-        precision = LeanPrecision(fabric.strategy.precision)
-        strategy = LeanStrategy(fabric, model, precision)
-        trainer.connect(strategy)
-        keep_layout(fabric.strategy, fabric.world_size)
-        progress.share = fabric.world_size if is_world else 1
-        reporter = self._reporter()
-        others = [each for each in self.loggers if each is not reporter]
-        trainer.loggers = others if reporter is None else [reporter, *others]
-        logged = Logged(
-            log_every_n_steps=self.settings["log_every_n_steps"],
-            reduce=strategy.reduce if strategy.world_size > 1 else None,
-            has_logger=bool(trainer.loggers),
-        )
-        trainer.logged = logged
-        model.trainer = trainer  # type: ignore[assignment]
-        logged.attach(model)
-        logged.begin_fit()
-        owner: Any = model
-        if datamodule is not None:
-            owner = datamodule
-            datamodule.trainer = trainer  # type: ignore[assignment]
-        exact = ExactResume()
-        exact.seed = self.seed
-        every = self.settings["accumulate_grad_batches"]
-        kind = partial(WorldData, grain=self.grain) if is_world else FitData
-        data = kind(
-            _source(given["train"], owner, "train_dataloader"),
-            _defined(given["val"], owner, "val_dataloader"),
-            trainer=trainer,
-            exact=exact,
-            batch_size=None if self.batch_size is None else self.batch_size // every,
-            seed=self.seed,
-        )
-        trainer.estimate = lambda: _estimated_steps(trainer, data)
-        calls = HookCalls(model, logged)
-        return Fit(
-            module=model,
-            datamodule=datamodule,
-            trainer=trainer,
-            progress=progress,
-            logged=logged,
-            calls=calls,
-            strategy=strategy,
-            precision=precision,
-            data=data,
-            transfer=lambda batch, index: batch,
-            reporter=reporter,
-            exact=exact,
-            seed=self.seed,
-            is_for_any_world=is_world,
-        )
+        tear_down(fit)
 
     def _reporter(self) -> CurifactoryLogger | None:
         """Return the logger whose log is the journal; None if there is no run directory."""
@@ -320,74 +250,21 @@ class LeanTrainer:
             return next(own, None)
         return CurifactoryLogger.of(run, self.journal, self.loggers)
 
-    def _set_up(self, fit: Fit, ckpt_path: str | Path | None) -> dict[str, Any] | None:
-        """Call the hooks that set up, restore the model, and make its optimizers."""
-        module, datamodule, strategy = fit.module, fit.datamodule, fit.strategy
-        for each in (datamodule, module):
-            if each is not None and is_overridden("prepare_data", each):
-                is_per_node = each.prepare_data_per_node
-                if (strategy.local_rank if is_per_node else strategy.global_rank) == 0:
-                    each.prepare_data()
-        strategy.barrier("prepare_data")
-        if datamodule is not None:
-            datamodule.setup(stage=TrainerFn.FITTING)
-        fit.calls.call("setup", lambda: module.setup(stage=TrainerFn.FITTING))
-        if is_overridden("configure_model", module):
-            with strategy.fabric.init_module():
-                fit.calls.call("configure_model", module.configure_model)
-        strategy.inner.precision.convert_module(module)
-        checkpoint = None
-        with tempfile.TemporaryDirectory(prefix="curitorch-resume-") as folder:
-            path = self._resume_path(ckpt_path, Path(folder))
-            if path is not None:
-                checkpoint = checkpointing.read(path, strategy, trusted=self.trusted)
-        if checkpoint is not None:
-            fit.is_resumed = True
-            checkpointing.restore_model(fit, checkpoint)
-        strategy.inner.module_to_device(module)
-        strategy.wrap()
-        self._set_up_optimizers(fit)
-        fit.calls = HookCalls(module, fit.logged)
-        fit.transfer = transfer_to(
-            strategy.root_device,
-            module=module,
-            datamodule=datamodule,
-            precision=fit.precision,
-            calls=fit.calls,
-        )
-        if self.stopping["monitor"] is not None:
-            fit.stopping = EarlyStopping(**self.stopping)
-            fit.trainer.callbacks.append(fit.stopping)
-            fit.trainer.early_stopping_callback = fit.stopping
-            fit.stopping.setup(fit.trainer, module, stage="fit")
-        return checkpoint
-
-    def _resume_path(self, ckpt_path: str | Path | None, folder: Path) -> Path | None:
+    def _read(self, ckpt_path: str | Path | None, strategy: LeanStrategy) -> Any:
+        """Read the checkpoint that was asked for; None if there is none."""
+        if ckpt_path is None:
+            return None
         if ckpt_path != "last":
-            return None if ckpt_path is None else Path(ckpt_path)
+            return restoring.read(Path(ckpt_path), strategy, trusted=self.trusted)
         if self.store is None:
             raise Refused(
                 "ckpt_path='last' needs a store to look in. Give LeanTrainer(store=…), or a path."
             )
-        found = newest_state(self.store, folder)
-        return None if found is None else found[1]
-
-    def _set_up_optimizers(self, fit: Fit) -> None:
-        optimizers, configs = fit.calls.call("configure_optimizers", lambda: configured(fit.module))
-        trainer = fit.trainer
-        trainer.optimizers = [
-            each.optimizer if isinstance(each, LightningOptimizer) else each for each in optimizers
-        ]
-        trainer.lr_scheduler_configs = configs
-        fit.strategy._lightning_optimizers = [
-            LightningOptimizer._to_lightning_optimizer(each, fit.strategy)  # type: ignore[arg-type]
-            for each in optimizers
-        ]
-        if configs and fit.module.automatic_optimization:
-            step = fit.calls.named("lr_scheduler_step", fit.module.lr_scheduler_step)
-            fit.schedulers = Schedulers(
-                configs, step=step, metrics=lambda: fit.logged.callback_metrics
-            )
+        with tempfile.TemporaryDirectory(prefix="curitorch-resume-") as folder:
+            found = newest_state(self.store, Path(folder))
+            if found is None:
+                return None
+            return restoring.read(found[1], strategy, trusted=self.trusted)
 
     def _saving(self, fit: Fit) -> Saving:
         return Saving(
@@ -405,21 +282,11 @@ class LeanTrainer:
         fit.calls.on_fit_start()
         _log_hyperparams(fit.trainer)  # type: ignore[arg-type]
         if checkpoint is not None:
-            checkpointing.restore_training(fit, checkpoint)
+            restoring.restore_training(fit, checkpoint)
         checkpoint = None  # its memory
         fit.strategy.barrier("run")
         fit.module.zero_grad()
         Loop(fit, saving).run()
-
-    def _tear_down(self, fit: Fit) -> None:
-        module, datamodule = fit.module, fit.datamodule
-        module.cpu()
-        fit.calls.on_fit_end()
-        if datamodule is not None:
-            datamodule.teardown(stage=TrainerFn.FITTING)
-        fit.calls.call("teardown", lambda: module.teardown(stage=TrainerFn.FITTING))
-        for logger in fit.trainer.loggers:
-            logger.finalize("success")
 
     def _end_after(self, error: BaseException, fit: Fit, saving: Saving | None) -> None:
         """Save what can be saved, and let the data module know."""
@@ -459,34 +326,6 @@ def _listen(stop: StopRequest) -> dict[int, Any]:
     before = {number: signal.getsignal(number) for number in stop.SIGNALS}
     stop.listen()
     return {number: handler for number, handler in before.items() if handler is not None}
-
-
-def _source(given: Any, owner: Any, name: str) -> Callable[[], Any]:
-    found = _defined(given, owner, name)
-    if found is None:
-        raise Refused(
-            f"There is no training data: {type(owner).__qualname__} has no train_dataloader. Give "
-            "fit() loaders or a data module, or define the hook."
-        )
-    return found
-
-
-def _defined(given: Any, owner: Any, name: str) -> Callable[[], Any] | None:
-    if given is not None:
-        return lambda: given
-    return getattr(owner, name) if is_overridden(name, owner) else None
-
-
-def _estimated_steps(trainer: Any, data: FitData) -> float:
-    """Return how many optimizer steps the whole training has (Lightning's rule)."""
-    if trainer.max_epochs == -1:
-        return math.inf if trainer.max_steps == -1 else int(trainer.max_steps)
-    data.set_up_train()
-    batches = trainer.num_training_batches
-    if math.isinf(batches):
-        return int(trainer.max_steps)
-    steps = math.ceil(batches / trainer.accumulate_grad_batches) * max(trainer.max_epochs, 1)
-    return int(steps if trainer.max_steps == -1 else min(steps, trainer.max_steps))
 
 
 def _listed(value: Any) -> list[Any]:

@@ -9,7 +9,7 @@ from typing import Any
 from lightning.pytorch.utilities.seed import isolate_rng
 
 from ..loop_position import Moment
-from . import checkpointing
+from . import restoring
 from .automatic import Automatic
 from .fit import Fit
 from .manual import Manual
@@ -59,7 +59,7 @@ class Loop:
             fit.reporter.on_train_start(trainer, fit.module)  # type: ignore[arg-type]
         fit.sow("start")
         calls.on_train_start()
-        checkpointing.restore_epoch(fit)
+        restoring.restore_epoch(fit)
         is_first = True
         if fit.left is Moment.EPOCH_END:
             self.finish_epoch(fit.progress.epochs_completed - 1, is_whole=True)

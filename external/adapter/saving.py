@@ -4,7 +4,6 @@ The same moments as `PeriodicCheckpoint`'s: between two optimizer steps, after e
 belongs to a step and before anything of the next; or before the validation under way.
 """
 
-import contextlib
 import time
 from collections.abc import Callable
 from typing import Any
@@ -17,14 +16,13 @@ from ..clean_state import CleanState
 from ..journal import Journal
 from ..loop_position import Moment, was_cut
 from ..metric_states import MetricStates
-from ..save_policy import is_due, retention
+from ..save_policy import is_due
 from ..stop import StopRequest, TrainingStopped
-from ..stores.lease_holder import holder
-from ..stores.place import details_of
 from ..stores.saver import Saver
-from ..stores.store import CheckpointExists, Lease, Store, StoredCheckpoint, StoreError
+from ..stores.store import CheckpointExists, Lease, Store, StoreError
 from . import checkpointing
 from .fit import Fit
+from .state_writer import StateWriter
 from .talk import Talk
 
 _REASONS = (None, "SIGTERM", "SIGINT")
@@ -60,21 +58,11 @@ class Saving:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.fit, self.store, self.policy, self.stop = fit, store, policy, stop
-        self._journal, self._arguments, self._clock = journal, arguments, clock
+        self._journal, self._clock = journal, clock
         self._trainer: Any = fit.trainer
-        self._held = contextlib.ExitStack()
-        self._saver: Saver | None = None
-        self._lease: Lease | None = None
-        if store is not None and fit.strategy.is_global_zero:
-            if lease is None:
-                lease = self._held.enter_context(store.lease(holder()))
-            self._lease = lease
-            self._saver = Saver(
-                store,
-                asynchronous=policy.asynchronous,
-                lease=lease,
-                retention=retention(policy),
-            )
+        self._writer = StateWriter(
+            fit, store, policy, journal=journal, lease=lease, arguments=arguments
+        )
         is_whole = fit.strategy.mesh is None  # rank 0 alone has only its part otherwise
         rescues = policy.at_error and store is not None and is_whole
         self._clean = CleanState() if rescues else None
@@ -102,7 +90,7 @@ class Saving:
         step = self._saved_step = self._boundary_step = self.fit.progress.steps
         self._saved_at = self._clock()
         newest = -1
-        if self._saver is not None and self.store is not None:
+        if self._writer.is_open and self.store is not None:
             newest = max((each.step for each in self.store.list()), default=-1)
         last, negative_first, newest = maximum(self._trainer, step, -step, newest)
         if last != -negative_first:
@@ -136,8 +124,8 @@ class Saving:
         is_alone = self._talk.world_size == 1
         save = self._is_due(step, epoch_ended=epoch_ended, is_alone=is_alone)
         if is_alone:
-            if self._saver is not None and self.policy.asynchronous:
-                self._saver.poll()
+            if self.policy.asynchronous:
+                self._writer.poll()
             if save:
                 self._save()
             if self.stop.reason is not None:
@@ -165,7 +153,7 @@ class Saving:
         """Decide with the other ranks, who come here at the same step."""
         every = self.policy.every_n_seconds
         late = every is not None and self._clock() - self._saved_at >= every
-        failure = self._failure(Saver.poll)
+        failure = self._writer.failure(Saver.poll)
         stop, by_time, failed, pause = maximum(
             self._trainer,
             _REASONS.index(self.stop.reason),
@@ -229,13 +217,13 @@ class Saving:
             if is_cut and place[1] == 0 and was_cut(self._trainer):
                 place = (progress.epochs_processed - 1, progress.completed)
             self._save(at=place, whole=True)
-        raise_together(self._trainer, self._failure(Saver.wait))
+        raise_together(self._trainer, self._writer.failure(Saver.wait))
 
     def rescue(self, error: BaseException) -> None:
         """Save the last whole step, if the error left it as it was; rank 0 alone, nobody waits."""
         is_error = isinstance(error, Exception) and self.fit.progress.steps != self._saved_step
         try:
-            if is_error and self._saver and self._clean and self._clean.restore():
+            if is_error and self._writer.is_open and self._clean and self._clean.restore():
                 assert self._captured is not None  # with the position
                 own = checkpointing.known(self.fit, *self._captured)
                 self._save(at=self._clean.position, own=own, alone=True)
@@ -249,10 +237,7 @@ class Saving:
         Raises:
             OSError, StoreError: A save failed.
         """
-        saver, self._saver = self._saver, None
-        with self._held:
-            if saver is not None:
-                saver.close()
+        self._writer.close()
 
     def close_after(self, error: BaseException) -> None:
         """As `close`, but a failed save does not take the place of `error`."""
@@ -267,7 +252,7 @@ class Saving:
         step = self.fit.progress.steps
         if self.policy.at_exit and step != self._saved_step and self.store is not None:
             self._save(own=within, moment=Moment.REST if within is None else Moment.VALIDATION)
-        raise_together(self._trainer, self._failure(Saver.wait))
+        raise_together(self._trainer, self._writer.failure(Saver.wait))
         if self._journal is not None:
             self._journal.write("stop", step=step, reason=reason)
         raise TrainingStopped(step, reason, saved=self._saved_step == step)
@@ -282,56 +267,13 @@ class Saving:
         whole: bool = False,
     ) -> None:
         """Save one checkpoint; every rank calls it, rank 0 writes, perhaps in the background."""
-        if self._journal is not None:
-            self._journal.fsync()  # what led to this step is as durable as the step
-        if self._metrics is None:
-            self._metrics = MetricStates(self.fit.module)
-        checkpoint = checkpointing.dump(
-            self.fit,
-            own
-            or checkpointing.known(self.fit, self.fit.logged.capture(), self._metrics.capture()),
-            place=at or self.fit.progress.place(),
-            moment=moment,
-            arguments=self._arguments,
-            alone=alone,
-        )
-        step, details = self.fit.progress.steps, details_of(checkpoint)
-        failure = self._write(step, checkpoint, details, whole=whole)
-        if not alone:
-            raise_together(self._trainer, failure)
-        elif failure is not None:
-            raise failure
-        self._saved_step, self._saved_at = step, self._clock()
-
-    def _write(
-        self, step: int, checkpoint: dict[str, Any], details: dict[str, Any], *, whole: bool
-    ) -> Exception | None:
-        """Write a checkpoint, in parts if its tensors lie so and it need not be `whole`."""
-        rank = self.fit.strategy.global_rank
-        if self.fit.strategy.mesh is not None:
-            from .sharded import gathered
-            from .sharded_saving import save_parts
-
-            if not whole:
-                assert self.store is not None
-                try:
-                    stored = save_parts(
-                        self.store,
-                        step,
-                        checkpoint,
-                        details=details,
-                        lease=self._lease,
-                        retention=retention(self.policy),
-                    )
-                except (OSError, StoreError) as error:
-                    return error
-                if stored is not None:
-                    self._announce(stored)
-                return None
-            checkpoint = gathered(checkpoint, rank=rank)
-        return self._failure(
-            lambda saver: saver.save(step, checkpoint, details=details, then=self._announce)
-        )
+        if own is None:
+            if self._metrics is None:
+                self._metrics = MetricStates(self.fit.module)
+            own = checkpointing.known(self.fit, self.fit.logged.capture(), self._metrics.capture())
+        place = at or self.fit.progress.place()
+        self._writer.save(own, place=place, moment=moment, alone=alone, whole=whole)
+        self._saved_step, self._saved_at = self.fit.progress.steps, self._clock()
 
     def _remember(self) -> None:
         """Take note of a boundary, for a checkpoint after an error."""
@@ -339,21 +281,6 @@ class Saving:
         assert self._metrics is not None
         self._clean.remember(self.fit.progress.place())
         self._captured = (self.fit.logged.capture(), self._metrics.capture())
-
-    def _failure(self, act: Callable[[Saver], None]) -> Exception | None:
-        """Return why `act` failed on the rank that saves; None if it did not."""
-        try:
-            if self._saver is not None:
-                act(self._saver)
-        except (OSError, StoreError) as error:
-            return error
-        return None
-
-    def _announce(self, stored: StoredCheckpoint) -> None:
-        """Write to the journal which checkpoint exists now."""
-        if self._journal is not None:
-            epoch = stored.details["epoch"]
-            self._journal.write("checkpoint", step=stored.step, epoch=epoch, bytes=stored.bytes)
 
 
 def _nothing() -> None:
