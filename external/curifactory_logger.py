@@ -62,6 +62,7 @@ class CurifactoryLogger(SessionLogger):
         self.run = run.absolute()
         self._journal = LoggerJournal(self.run, is_stages=run_dir is None)
         self._saved: tuple[str, int] | None = None
+        self._scores: dict[str, Any] = {}
         if journal is not None:
             self.join(journal)
 
@@ -147,7 +148,7 @@ class CurifactoryLogger(SessionLogger):
         step = checkpoint_callback._last_global_step_saved
         if path and self._saved != (path, step):
             self._journal.write("checkpoint", step=step, epoch=None, **saved(path, self.run))
-        self._journal.write("kept", step=step, **kept(checkpoint_callback, self.run))
+        self._journal.write("kept", step=step, **kept(checkpoint_callback, self.run, self._scores))
 
     @rank_zero_only
     def finalize(self, status: str) -> None:

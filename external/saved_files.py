@@ -7,7 +7,8 @@
      "scores": {"journal/checkpoints/epoch=4-step=150.ckpt": 0.21}}
 
 Paths are relative to the run directory, so that both may be moved together. `bytes` is null while
-somebody else is still writing the file. The checkpoints of a store have no `file`.
+somebody else is still writing the file; `scores` are those that are new. The checkpoints of a
+store have no `file`.
 """
 
 import os
@@ -20,16 +21,22 @@ def saved(path: str | os.PathLike[str], run: Path) -> dict[str, Any]:
     return {"bytes": _size(path), "file": relative(path, run)}
 
 
-def kept(callback: Any, run: Path) -> dict[str, Any]:
-    """Return the details of a `kept` event: what a `ModelCheckpoint` keeps, and how good it is."""
+def kept(callback: Any, run: Path, known: dict[str, Any]) -> dict[str, Any]:
+    """Return the details of a `kept` event: what a `ModelCheckpoint` keeps, and how good it is.
+
+    Args:
+        callback: The `ModelCheckpoint`.
+        run: The run directory.
+        known: The scores of earlier events, which are not repeated; those of this one are added.
+    """
+    scores = {path: s for path, s in callback.best_k_models.items() if known.get(path) is not s}
+    known.update(scores)
     return {
         "monitor": callback.monitor,
         "mode": callback.mode,
         "best": relative(callback.best_model_path, run),
         "last": relative(callback.last_model_path, run),
-        "scores": {
-            relative(path, run): float(score) for path, score in callback.best_k_models.items()
-        },
+        "scores": {relative(path, run): float(score) for path, score in scores.items()},
     }
 
 
