@@ -179,7 +179,7 @@ def test_an_unmodified_script_goes_on_as_its_document_shows(tmp_path):
 def test_the_lean_loop_trains_as_its_document_shows(followed):
     folder, _ = followed
     output = follow(REPOSITORY / "docs/adapter.md", folder)
-    assert re.findall(r"^lean: (\d+) ", output, re.MULTILINE) == ["40", "40"]
+    assert re.findall(r"^lean: (\d+) ", output, re.MULTILINE) == ["40"]
     run = TrainingRun(folder / "runs/curve")
     assert {"train_loss", "train_mae", "val_loss", "val_mae"} <= set(run.metrics().columns)
     assert run.model().hparams == {"width": 16}

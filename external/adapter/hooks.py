@@ -125,6 +125,12 @@ SUPPORT: dict[str, Support] = {
     ),
     # Data
     **_supported("both", "before the fit, on one process of each machine", "prepare_data"),
+    **_supported("both", "False: on one process of all", "prepare_data_per_node"),
+    **_supported(
+        "both",
+        "of no effect: our order gives every process the same number of batches",
+        "allow_zero_length_dataloader_with_multiple_devices",
+    ),
     **_supported("both", "of the data module first, with stage='fit'", "setup teardown"),
     **_supported(
         "both",
@@ -161,7 +167,7 @@ SUPPORT: dict[str, Support] = {
         "log",
     ),
     **_fixed(
-        "module",
+        "both",
         "a stand-in with the attributes that code commonly asks for; it names what it lacks",
         "use another name: the loop sets this one",
         "trainer",
@@ -199,8 +205,8 @@ SUPPORT: dict[str, Support] = {
         "register_forward_pre_hook register_full_backward_hook register_full_backward_pre_hook "
         "register_load_state_dict_post_hook register_load_state_dict_pre_hook register_module "
         "register_parameter register_state_dict_post_hook register_state_dict_pre_hook "
-        "requires_grad_ set_extra_state set_submodule share_memory to to_empty train type xpu "
-        "zero_grad",
+        "requires_grad_ set_extra_state set_submodule share_memory to to_empty train training type "
+        "xpu zero_grad",
     ),
     # What Lightning 2 ignores without a word
     **_removed("module", REMOVED_OF_MODULES),

@@ -18,7 +18,7 @@ BASES = {"module": LightningModule, "datamodule": LightningDataModule}
 
 
 def public(base: type) -> set[str]:
-    return {name for name in dir(base) if not name.startswith("_")}
+    return {name for name in {*dir(base), *dir(base())} if not name.startswith("_")}
 
 
 @pytest.mark.parametrize("owner", BASES)
