@@ -124,7 +124,7 @@ def _figure(label: str) -> "tuple[Figure, Axes]":
         figure = Figure(figsize=(5.8, 3.3), layout="constrained")
         axes = figure.add_subplot()
         axes.set_xlabel("step")
-        axes.set_ylabel(label)
+        axes.set_ylabel(_shown(label))
         axes.grid(visible=True, linewidth=0.7)
         axes.set_axisbelow(True)
         whole = MaxNLocator("auto", steps=[1, 2, 2.5, 5, 10], integer=True)  # no half steps
@@ -143,7 +143,7 @@ def _draw(
     for (name, (steps, values)), color in zip(lines.items(), itertools.cycle(colors), strict=False):
         pooled += values.tolist()
         dots = "." if len(values) < 40 else ""
-        line: dict[str, Any] = {"color": color, "linewidth": 1.6, "label": name}
+        line: dict[str, Any] = {"color": color, "linewidth": 1.6, "label": _shown(name)}
         if is_marked and len(values) > 1:
             line["label"] += f"   \N{BLACK DOWN-POINTING SMALL TRIANGLE} {values.min():.4g}"
             line["label"] += f"  \N{BLACK UP-POINTING SMALL TRIANGLE} {values.max():.4g}"
@@ -192,6 +192,12 @@ def _cross(axes: "Axes", lost: Mapping[str, Sequence[int]], colors: Sequence[str
     for steps, color in zip(lost.values(), itertools.cycle(colors), strict=False):
         heights, bottom = [0.03] * len(steps), axes.get_xaxis_transform()
         axes.plot(steps, heights, "x", color=color, markersize=5, transform=bottom)
+
+
+def _shown(name: str) -> str:
+    """Return a name as a label: matplotlib would set `$` as mathematics, and hide `_private`."""
+    short = name if len(name) <= 60 else f"{name[:59]}\N{HORIZONTAL ELLIPSIS}"
+    return (" " if short.startswith("_") else "") + short.replace("$", r"\$")
 
 
 def _png(figure: "Figure") -> bytes:

@@ -41,7 +41,7 @@ def report_training(
         metrics.to_csv(temporary, index=False)
     drawn = curves(metrics, not_finite(run.events()))
     for family, image in drawn.items():
-        name = re.sub(r"\W+", "_", family)  # curifactory makes file names of names
+        name = re.sub(r"\W+", "_", family)[:100] or "_"  # curifactory makes file names of names
         with whole_file(folder / f"{name}.png") as temporary:
             temporary.write_bytes(image)
     with whole_file(folder / "checkpoints.csv") as temporary:

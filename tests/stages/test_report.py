@@ -11,7 +11,7 @@ from curitorch.external.journal import Journal
 from curitorch.external.rundir import TrainingRun
 from curitorch.stages.comparison import better, differing, report_comparison
 from curitorch.stages.curves import curves, metric_names, needs_log_axis, overlaid, run_colors
-from curitorch.stages.report import checkpoint_table, metric_table, run_report
+from curitorch.stages.report import checkpoint_table, metric_table, report_training, run_report
 from curitorch.stages.tables import Html, table
 
 
@@ -80,6 +80,21 @@ def test_extremes_are_those_of_what_is_finite(tmp_path):
     assert (loss["at step "], loss["at step  "], loss["logged"]) == (40, 1, 40)
     assert loss["lowest"] == loss["last"] < loss["highest"]
     assert rows["val_loss"]["logged"] == 39
+
+
+@pytest.mark.parametrize(
+    "name", ["$x^$", "50 $ or {less}$", "_hidden", "n" * 400, "", "ü <b>/a\\b"]
+)
+def test_a_metric_may_be_called_as_anything(tmp_path, name):
+    with Journal(tmp_path / "journal.jsonl") as journal:
+        for step in range(5):
+            journal.write("metric", step=step, epoch=None, metrics={name: 0.5 * step})
+    reported = []
+    run = TrainingRun(tmp_path)
+    report_training(SimpleNamespace(report=reported.append), run)
+    report_comparison(SimpleNamespace(report=reported.append), {name: run, "$": run})
+    assert all("".join(each.html_string).count("data:image/png") == 1 for each in reported)
+    assert len(list((tmp_path / "report").glob("*.png"))) == 1
 
 
 def test_an_axis_is_logarithmic_where_that_helps_only():
