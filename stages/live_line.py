@@ -11,7 +11,7 @@ import rich
 from rich.live import Live
 from rich.text import Text
 
-from .progress import Progress
+from ..external.progress import Progress
 
 PLAIN_SECONDS = 30.0
 

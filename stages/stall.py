@@ -7,11 +7,11 @@ from pathlib import Path
 
 from ..external.attempt import Attempt
 from ..external.layout import Layout
+from ..external.progress import Progress
 from ..external.rank import ask_for_stacks, listens
 from ..external.rank_report import RankReport, read_reports
 from ..params import LaunchParams
 from .processes import survivors
-from .progress import Progress
 
 STACKS_SECONDS = 2.0  # until a rank's stacks are in its log
 

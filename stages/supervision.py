@@ -12,6 +12,7 @@ from ..external.completion import complete_run
 from ..external.environment import for_trainers
 from ..external.journal import JournalTail
 from ..external.layout import Layout
+from ..external.progress import Progress
 from ..external.rank_report import read_reports
 from ..external.rundir import TrainingRun
 from ..params import LaunchParams
@@ -21,7 +22,6 @@ from .failure import TrainerFailed, TrainerStopped, diagnose
 from .interruption import Interruption
 from .live_line import live_line
 from .processes import TrainerProcesses, end_leftovers
-from .progress import Progress
 from .python_path import python_path
 from .report import report_training
 from .saves import Saves

@@ -17,6 +17,7 @@ from pathlib import Path
 
 from ...external.atomic import whole_file
 from ...external.job_record import JobRecord, read_job, write_job
+from ...external.progress import Progress
 from ...external.run_lock import RunLock
 from ...external.slurm_job import SCRIPT
 from ...params.curifactory_api import Record
@@ -24,9 +25,7 @@ from ..failure import TrainerFailed, TrainerStopped
 from ..interruption import Interruption
 from ..live_line import live_line
 from ..overwriting import empty, is_to_be_overwritten
-from ..progress import Progress
-from ..report import report_training
-from ..sweep_members import note_trained
+from ..sweep_members import note_end
 from .following import TICK_SECONDS, Followed, Follower
 from .job import SubmittedJob, find_jobs
 from .launcher import SlurmLauncher
@@ -37,8 +36,8 @@ from .supervision import check_end, not_submitted, stop
 Members = Mapping[str, tuple[Record, SlurmLauncher]]
 
 
-def train_array(members: Members, *, at_once: int | None) -> dict[str, Exception]:
-    """Train all members whose runs are not complete; returns what became of those that failed.
+def train_array(members: Members, *, at_once: int | None) -> None:
+    """Train all members whose runs are not complete, and note for their stages how they ended.
 
     A run whose job waits or runs already is followed.
 
@@ -71,14 +70,9 @@ def train_array(members: Members, *, at_once: int | None) -> dict[str, Exception
             left = {n: m for n, m in again.items() if started <= _restarts(m)}
             for name in left:
                 logging.warning("%s", failures.pop(name))
-        for name, (record, member) in members.items():
-            failure = failures.get(name)
-            if isinstance(failure, TrainerFailed):
-                report_training(record, member.run, failure=failure)
-            elif failure is None:
-                note_trained(member.run)
     interruption.pass_on()
-    return failures
+    for name, (_, member) in members.items():
+        note_end(member.run, failures.get(name))
 
 
 def write_array(members: Sequence[SlurmLauncher], *, at_once: int | None) -> Path:

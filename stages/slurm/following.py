@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 
 from ...external.attempt import Attempt, read_attempts
 from ...external.journal import JournalTail
+from ...external.progress import Progress
 from ...external.rundir import TrainingRun
-from ..progress import Progress
 from .job import AllocatedJob, Job, look_at
 from .queue import COMES_BACK, QueuedJob, SlurmUnreachable
 

@@ -108,6 +108,7 @@ def test_the_notebook_works_beside_its_run(digits_project):
     check(executed(notebook_in(cache), cwd=cache, ends_with=WHERE), folder=project.path.resolve())
 
 
+@pytest.mark.slow
 def test_the_notebook_works_in_a_moved_project_opened_from_its_root(moved_project):
     moved, _ = moved_project
     notebook = notebook_in(moved / "data/cache")

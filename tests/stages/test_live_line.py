@@ -10,8 +10,8 @@ from rich.console import Console
 from rich.progress import BarColumn, TextColumn
 from rich.progress import Progress as Bars
 
+from curitorch.external.progress import Progress
 from curitorch.stages.live_line import BarLine, PlainLines, QuietLine, TerminalLine, live_line
-from curitorch.stages.progress import Progress
 
 EVENTS = [
     {"event": "attempt", "time": 0.0, "attempt": 0, "resume_step": 0},
@@ -117,7 +117,7 @@ def test_on_a_terminal_one_line_is_redrawn_and_a_log_goes_above_it():
         "import logging, time\nfrom rich.logging import RichHandler\nimport rich\n"
         "logging.basicConfig(level='INFO', handlers=[RichHandler(console=rich.get_console())])\n"
         "from curitorch.stages.live_line import live_line\n"
-        "from curitorch.stages.progress import Progress\n"
+        "from curitorch.external.progress import Progress\n"
         "p = Progress()\n"
         "with live_line('digits', None) as line:\n"
         "    for step in range(1, 4):\n"
@@ -177,7 +177,7 @@ def test_in_a_notebook_one_output_is_updated(tmp_path):
         "import logging, time\n"
         "logging.getLogger().setLevel(logging.INFO)\n"
         "from curitorch.stages.live_line import live_line\n"
-        "from curitorch.stages.progress import Progress\n"
+        "from curitorch.external.progress import Progress\n"
         "p = Progress()\n"
         "with live_line('digits', None) as line:\n"
         "    for step in range(1, 6):\n"
