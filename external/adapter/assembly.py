@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 from lightning.fabric import Fabric
@@ -12,6 +13,7 @@ from lightning.pytorch.utilities.model_helpers import is_overridden
 from ..curifactory_logger import CurifactoryLogger
 from ..exact_resume import ExactResume
 from ..gradient_order import keep_layout
+from ..journal import Journal
 from ..refused import Refused
 from .fit import Fit
 from .fit_data import FitData
@@ -112,6 +114,17 @@ def assembled(
         seed=seed,
         is_for_any_world=is_world,
     )
+
+
+def reporter_of(
+    run_dir: Path | None, journal: Journal | None, loggers: list[Any]
+) -> CurifactoryLogger | None:
+    """Return the logger whose log is the journal; None if there is no run directory."""
+    if run_dir is None and journal is not None:
+        run_dir = journal.path.parent
+    if run_dir is None:
+        return next((each for each in loggers if isinstance(each, CurifactoryLogger)), None)
+    return CurifactoryLogger.of(run_dir, journal, loggers)
 
 
 def _training(given: Any, owner: Any) -> Callable[[], Any]:

@@ -6,36 +6,29 @@
 Names are those of Lightning's Trainer where it has them; docs/adapter.md says what is supported.
 """
 
-import signal
-import tempfile
-import threading
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
 from lightning.pytorch import LightningDataModule, LightningModule
-from lightning.pytorch.loggers.utilities import _log_hyperparams
 
 from ...params.checkpoint import CheckpointParams
-from ..curifactory_logger import CurifactoryLogger
 from ..environment import ranks
 from ..journal import Journal
 from ..layout import Layout
 from ..refused import Refused
-from ..state_files import newest_state
 from ..stop import StopRequest
 from ..stores.local import LocalStore
 from ..stores.store import Lease, Store
 from . import restoring
-from .assembly import assembled
+from .assembly import assembled, reporter_of
 from .compiled import uncompiled
 from .fit import Fit
-from .lean_strategy import LeanStrategy
 from .loop import Loop
 from .refusals import check
 from .saving import Saving
-from .set_up import set_up, tear_down
-from .settings import checked
+from .set_up import begin, end_after, listening, set_up, tear_down
+from .settings import checked, listed
 
 
 class LeanTrainer:
@@ -44,8 +37,8 @@ class LeanTrainer:
     Args:
         max_epochs: Epochs to train, -1 for no limit.
         max_steps: Optimizer steps to train, -1 for no limit.
-        min_epochs: Before which early stopping has no say.
-        min_steps: Before which early stopping has no say.
+        min_epochs: Before which early stopping has no say; so `min_steps`.
+        min_steps: See `min_epochs`.
         accelerator: "auto", "cpu", "gpu" …, as Fabric takes it.
         devices: Processes on this machine, as Fabric takes it; None: as torchrun started them.
         num_nodes: Machines; None: as torchrun started them.
@@ -148,27 +141,21 @@ class LeanTrainer:
             "accelerator": accelerator,
             "devices": here.local_world_size if devices is None else devices,
             "num_nodes": here.nodes if num_nodes is None else num_nodes,
-            "strategy": strategy,
-            "precision": precision,
-            "plugins": plugins,
+            **{"strategy": strategy, "precision": precision, "plugins": plugins},
         }
         self.run_dir = None if default_root_dir is None else Path(default_root_dir)
         if store is None and self.run_dir is not None:
             store = Layout(self.run_dir).checkpoints
         self.store = store if isinstance(store, Store) or store is None else LocalStore(store)
-        self.loggers = _listed(logger)
+        self.loggers = listed(logger)
         if exact not in ("rank", "world"):
             raise Refused(f"exact is {exact!r}, expected 'rank' or 'world'.")
         self.seed, self.batch_size, self.exact, self.grain = seed, batch_size, exact, grain
         self.checkpoint = checkpoint or CheckpointParams()
         self.journal, self.stop, self.lease = journal, stop or StopRequest(), lease
         self.arguments, self.trusted = arguments, trusted
-        self.stopping: dict[str, Any] = {
-            "monitor": monitor,
-            "patience": patience,
-            "mode": mode,
-            "min_delta": min_delta,
-        }
+        self.stopping: dict[str, Any] = {"monitor": monitor, "patience": patience, "mode": mode}
+        self.stopping["min_delta"] = min_delta
         self.last_fit: Fit | None = None
 
     def fit(
@@ -214,7 +201,7 @@ class LeanTrainer:
             val_dataloaders,
             settings=self.settings,
             fabric_options=self._fabric_options,
-            reporter=self._reporter(),
+            reporter=reporter_of(self.run_dir, self.journal, self.loggers),
             loggers=self.loggers,
             seed=self.seed,
             batch_size=self.batch_size,
@@ -222,81 +209,35 @@ class LeanTrainer:
             grain=self.grain,
         )
         saving: Saving | None = None
-        handlers = _listen(self.stop)
-        try:
-            checkpoint = set_up(
-                fit, lambda: self._read(ckpt_path, fit.strategy), stopping=self.stopping
-            )
-            saving = self._saving(fit)
-            self._train(fit, saving, checkpoint)
-            saving.close()
-        except BaseException as error:
-            self._end_after(error, fit, saving)
-            raise
-        finally:
-            for number, handler in handlers.items():
-                signal.signal(number, handler)
-            fit.logged.detach()
-            fit.data.close()
+        with listening(self.stop):
+            try:
+                checkpoint = set_up(
+                    fit,
+                    lambda: restoring.asked(
+                        ckpt_path, self.store, fit.strategy, trusted=self.trusted
+                    ),
+                    stopping=self.stopping,
+                )
+                saving = Saving(
+                    fit,
+                    self.store,
+                    self.checkpoint,
+                    journal=self.journal,
+                    stop=self.stop,
+                    lease=self.lease,
+                    arguments=self.arguments,
+                )
+                begin(fit, checkpoint)
+                checkpoint = None  # its memory
+                Loop(fit, saving).run()
+                saving.writer.close()
+            except BaseException as error:
+                end_after(error, fit, saving)
+                raise
+            finally:
+                fit.logged.detach()
+                fit.data.close()
         tear_down(fit)
-
-    def _reporter(self) -> CurifactoryLogger | None:
-        """Return the logger whose log is the journal; None if there is no run directory."""
-        run = self.run_dir
-        if run is None and self.journal is not None:
-            run = self.journal.path.parent
-        if run is None:
-            own = (each for each in self.loggers if isinstance(each, CurifactoryLogger))
-            return next(own, None)
-        return CurifactoryLogger.of(run, self.journal, self.loggers)
-
-    def _read(self, ckpt_path: str | Path | None, strategy: LeanStrategy) -> Any:
-        """Read the checkpoint that was asked for; None if there is none."""
-        if ckpt_path is None:
-            return None
-        if ckpt_path != "last":
-            return restoring.read(Path(ckpt_path), strategy, trusted=self.trusted)
-        if self.store is None:
-            raise Refused(
-                "ckpt_path='last' needs a store to look in. Give LeanTrainer(store=…), or a path."
-            )
-        with tempfile.TemporaryDirectory(prefix="curitorch-resume-") as folder:
-            found = newest_state(self.store, Path(folder))
-            if found is None:
-                return None
-            return restoring.read(found[1], strategy, trusted=self.trusted)
-
-    def _saving(self, fit: Fit) -> Saving:
-        return Saving(
-            fit,
-            self.store,
-            self.checkpoint,
-            journal=self.journal,
-            stop=self.stop,
-            lease=self.lease,
-            arguments=self.arguments,
-        )
-
-    def _train(self, fit: Fit, saving: Saving, checkpoint: dict[str, Any] | None) -> None:
-        """Restore the rest, and run the loop."""
-        fit.calls.on_fit_start()
-        _log_hyperparams(fit.trainer)  # type: ignore[arg-type]
-        if checkpoint is not None:
-            restoring.restore_training(fit, checkpoint)
-        checkpoint = None  # its memory
-        fit.strategy.barrier("run")
-        fit.module.zero_grad()
-        Loop(fit, saving).run()
-
-    def _end_after(self, error: BaseException, fit: Fit, saving: Saving | None) -> None:
-        """Save what can be saved, and let the data module know."""
-        for logger in fit.trainer.loggers:
-            logger.finalize("failed")
-        if fit.datamodule is not None and hasattr(fit.datamodule, "on_exception"):
-            fit.datamodule.on_exception(error)
-        if saving is not None:
-            saving.rescue(error)
-            saving.close_after(error)
 
     def barrier(self, name: str | None = None) -> None:
         """Wait for all ranks of the last fit."""
@@ -317,18 +258,3 @@ class LeanTrainer:
     def current_epoch(self) -> int:
         """Whole epochs done by the last fit."""
         return 0 if self.last_fit is None else self.last_fit.progress.epochs_completed
-
-
-def _listen(stop: StopRequest) -> dict[int, Any]:
-    """Install the handlers of `stop`; returns those that were there before."""
-    if threading.current_thread() is not threading.main_thread():
-        return {}  # only that one may
-    before = {number: signal.getsignal(number) for number in stop.SIGNALS}
-    stop.listen()
-    return {number: handler for number, handler in before.items() if handler is not None}
-
-
-def _listed(value: Any) -> list[Any]:
-    if value is None or value is True or value is False:
-        return []
-    return list(value) if isinstance(value, list | tuple) else [value]

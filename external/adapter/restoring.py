@@ -5,6 +5,7 @@ In Lightning's order: the model before its optimizers are made, the rest of the 
 """
 
 import pickle
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,8 @@ from ..plain import on_device
 from ..rank_parts import part_of
 from ..refused import Refused
 from ..schema import check_schema
+from ..state_files import newest_state
+from ..stores.store import Store
 from ..stores.verified_io import VerifiedCheckpointIO
 from ..switches import KEY as SWITCHES
 from ..switches import compare, switches
@@ -52,6 +55,27 @@ def read(path: Path, strategy: LeanStrategy, *, trusted: bool) -> dict[str, Any]
                 "from. Load them with load_from_checkpoint, and begin anew."
             )
     return dict(checkpoint)
+
+
+def asked(
+    ckpt_path: str | Path | None, store: Store | None, strategy: LeanStrategy, *, trusted: bool
+) -> dict[str, Any] | None:
+    """Read the checkpoint that `fit(ckpt_path=…)` asks for; None if there is none.
+
+    Raises:
+        Refused: "last" without a store; or as by `read`.
+    """
+    if ckpt_path is None:
+        return None
+    if ckpt_path != "last":
+        return read(Path(ckpt_path), strategy, trusted=trusted)
+    if store is None:
+        raise Refused(
+            "ckpt_path='last' needs a store to look in. Give LeanTrainer(store=…), or a path."
+        )
+    with tempfile.TemporaryDirectory(prefix="curitorch-resume-") as folder:
+        found = newest_state(store, Path(folder))
+        return None if found is None else read(found[1], strategy, trusted=trusted)
 
 
 def restore_model(fit: Fit, checkpoint: dict[str, Any]) -> None:

@@ -60,15 +60,13 @@ class Saving:
         self.fit, self.store, self.policy, self.stop = fit, store, policy, stop
         self._journal, self._clock = journal, clock
         self._trainer: Any = fit.trainer
-        self._writer = StateWriter(
+        self.writer = StateWriter(
             fit, store, policy, journal=journal, lease=lease, arguments=arguments
         )
         is_whole = fit.strategy.mesh is None  # rank 0 alone has only its part otherwise
         rescues = policy.at_error and store is not None and is_whole
         self._clean = CleanState() if rescues else None
-        self.stepping: Callable[[], None] = (
-            _nothing if self._clean is None else self._clean.stepping
-        )
+        self.stepping = (lambda: None) if self._clean is None else self._clean.stepping
         """Says that from here to the next boundary an error leaves nothing clean."""
         self._metrics: MetricStates | None = None
         self._talk = Talk(fit.strategy.world_size)
@@ -78,7 +76,7 @@ class Saving:
         self._saved_step = -1
         self._saved_at = 0.0
         self._captured: Captured | None = None
-        self._before_validation: dict[str, Any] | None = None
+        self.before_validation: dict[str, Any] | None = None
 
     def begin(self) -> None:
         """Check that all ranks resumed from one step, and that no other history is in the way.
@@ -90,7 +88,7 @@ class Saving:
         step = self._saved_step = self._boundary_step = self.fit.progress.steps
         self._saved_at = self._clock()
         newest = -1
-        if self._writer.is_open and self.store is not None:
+        if self.writer.is_open and self.store is not None:
             newest = max((each.step for each in self.store.list()), default=-1)
         last, negative_first, newest = maximum(self._trainer, step, -step, newest)
         if last != -negative_first:
@@ -125,7 +123,7 @@ class Saving:
         save = self._is_due(step, epoch_ended=epoch_ended, is_alone=is_alone)
         if is_alone:
             if self.policy.asynchronous:
-                self._writer.poll()
+                self.writer.poll()
             if save:
                 self._save()
             if self.stop.reason is not None:
@@ -153,7 +151,7 @@ class Saving:
         """Decide with the other ranks, who come here at the same step."""
         every = self.policy.every_n_seconds
         late = every is not None and self._clock() - self._saved_at >= every
-        failure = self._writer.failure(Saver.poll)
+        failure = self.writer.failure(Saver.poll)
         stop, by_time, failed, pause = maximum(
             self._trainer,
             _REASONS.index(self.stop.reason),
@@ -173,13 +171,9 @@ class Saving:
     def validation_begins(self) -> None:
         """Take note of what was known before, which a resume begins the validation with."""
         if self._metrics is not None:
-            self._before_validation = checkpointing.known(
+            self.before_validation = checkpointing.known(
                 self.fit, self.fit.logged.capture(), self._metrics.capture()
             )
-
-    def validation_ended(self) -> None:
-        """Forget what was noted."""
-        self._before_validation = None
 
     def within_validation(self, *, can_stop: bool) -> None:
         """Stop before a validation batch: a resume begins this validation again.
@@ -190,10 +184,9 @@ class Saving:
         Raises:
             TrainingStopped: All ranks end here.
         """
-        if not can_stop or self._before_validation is None:
+        if not can_stop or self.before_validation is None:
             return
-        is_between = self._boundary_step == self.fit.progress.steps != self._saved_step
-        if is_between:
+        if self._boundary_step == self.fit.progress.steps != self._saved_step:
             return  # between two batches of one step
         self._validation_batches += 1
         count, talk = self._validation_batches, self._validation_talk
@@ -206,7 +199,7 @@ class Saving:
             talk.agreed(count, pause)
             reason = _REASONS[stop]
         if reason is not None:
-            self._end(reason, within=self._before_validation)
+            self._end(reason, within=self.before_validation)
 
     def finish(self) -> None:
         """Save the end, if it is not saved yet: the final model is this checkpoint."""
@@ -217,13 +210,13 @@ class Saving:
             if is_cut and place[1] == 0 and was_cut(self._trainer):
                 place = (progress.epochs_processed - 1, progress.completed)
             self._save(at=place, whole=True)
-        raise_together(self._trainer, self._writer.failure(Saver.wait))
+        raise_together(self._trainer, self.writer.failure(Saver.wait))
 
     def rescue(self, error: BaseException) -> None:
         """Save the last whole step, if the error left it as it was; rank 0 alone, nobody waits."""
         is_error = isinstance(error, Exception) and self.fit.progress.steps != self._saved_step
         try:
-            if is_error and self._writer.is_open and self._clean and self._clean.restore():
+            if is_error and self.writer.is_open and self._clean and self._clean.restore():
                 assert self._captured is not None  # with the position
                 own = checkpointing.known(self.fit, *self._captured)
                 self._save(at=self._clean.position, own=own, alone=True)
@@ -231,28 +224,12 @@ class Saving:
             if failure is not error:
                 rank_zero_warn(f"The last whole step could not be saved after the error: {failure}")
 
-    def close(self) -> None:
-        """Wait for what is being written, and give back what was taken.
-
-        Raises:
-            OSError, StoreError: A save failed.
-        """
-        self._writer.close()
-
-    def close_after(self, error: BaseException) -> None:
-        """As `close`, but a failed save does not take the place of `error`."""
-        try:
-            self.close()
-        except (OSError, StoreError) as failure:
-            if failure is not error:
-                rank_zero_warn(f"A checkpoint could not be written: {failure}")
-
     def _end(self, reason: str, *, within: dict[str, Any] | None = None) -> None:
         """Save what is not saved yet and end."""
         step = self.fit.progress.steps
         if self.policy.at_exit and step != self._saved_step and self.store is not None:
             self._save(own=within, moment=Moment.REST if within is None else Moment.VALIDATION)
-        raise_together(self._trainer, self._writer.failure(Saver.wait))
+        raise_together(self._trainer, self.writer.failure(Saver.wait))
         if self._journal is not None:
             self._journal.write("stop", step=step, reason=reason)
         raise TrainingStopped(step, reason, saved=self._saved_step == step)
@@ -272,7 +249,7 @@ class Saving:
                 self._metrics = MetricStates(self.fit.module)
             own = checkpointing.known(self.fit, self.fit.logged.capture(), self._metrics.capture())
         place = at or self.fit.progress.place()
-        self._writer.save(own, place=place, moment=moment, alone=alone, whole=whole)
+        self.writer.save(own, place=place, moment=moment, alone=alone, whole=whole)
         self._saved_step, self._saved_at = self.fit.progress.steps, self._clock()
 
     def _remember(self) -> None:
@@ -281,7 +258,3 @@ class Saving:
         assert self._metrics is not None
         self._clean.remember(self.fit.progress.place())
         self._captured = (self.fit.logged.capture(), self._metrics.capture())
-
-
-def _nothing() -> None:
-    """Do nothing."""

@@ -3,18 +3,24 @@
 The order is that of Lightning's Trainer (trainer.py, `_run`).
 """
 
-from collections.abc import Callable
+import contextlib
+import signal
+import threading
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from lightning.pytorch.callbacks import EarlyStopping
 from lightning.pytorch.core.optimizer import LightningOptimizer
+from lightning.pytorch.loggers.utilities import _log_hyperparams
 from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities.model_helpers import is_overridden
 
+from ..stop import StopRequest
 from . import restoring
 from .fit import Fit
 from .hook_calls import HookCalls
 from .optimizers import configured
+from .saving import Saving
 from .schedulers import Schedulers
 from .transfer import transfer_to
 
@@ -87,6 +93,16 @@ def _set_up_optimizers(fit: Fit) -> None:
         fit.schedulers = Schedulers(configs, step=step, metrics=lambda: fit.logged.callback_metrics)
 
 
+def begin(fit: Fit, checkpoint: Checkpoint | None) -> None:
+    """Call the hooks right before training, and restore the rest of the checkpoint."""
+    fit.calls.on_fit_start()
+    _log_hyperparams(fit.trainer)  # type: ignore[arg-type]
+    if checkpoint is not None:
+        restoring.restore_training(fit, checkpoint)
+    fit.strategy.barrier("run")
+    fit.module.zero_grad()
+
+
 def tear_down(fit: Fit) -> None:
     """Call the hooks behind a fit that trained to its end."""
     module, datamodule = fit.module, fit.datamodule
@@ -97,3 +113,29 @@ def tear_down(fit: Fit) -> None:
     fit.calls.call("teardown", lambda: module.teardown(stage=TrainerFn.FITTING))
     for logger in fit.trainer.loggers:
         logger.finalize("success")
+
+
+def end_after(error: BaseException, fit: Fit, saving: Saving | None) -> None:
+    """Save what can be saved after `error`, and let the data module know of it."""
+    for logger in fit.trainer.loggers:
+        logger.finalize("failed")
+    if fit.datamodule is not None and hasattr(fit.datamodule, "on_exception"):
+        fit.datamodule.on_exception(error)
+    if saving is not None:
+        saving.rescue(error)
+        saving.writer.close_after(error)
+
+
+@contextlib.contextmanager
+def listening(stop: StopRequest) -> Iterator[None]:
+    """Let signals go to `stop`, and afterwards to whoever had them before."""
+    before = {number: signal.getsignal(number) for number in stop.SIGNALS}
+    is_main = threading.current_thread() is threading.main_thread()  # only that one may
+    if is_main:
+        stop.listen()
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            if is_main and handler is not None:
+                signal.signal(number, handler)

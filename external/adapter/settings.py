@@ -65,3 +65,10 @@ def _share(name: str, value: Any) -> int | float:
     if value < 0 or (isinstance(value, float) and value > 1.0):
         raise Refused(f"{name} is {value!r}, expected at least 0, and at most 1.0 for a share.")
     return value
+
+
+def listed(value: Any) -> list[Any]:
+    """Return one or several of something as a list; True and False are none."""
+    if value is None or value is True or value is False:
+        return []
+    return list(value) if isinstance(value, list | tuple) else [value]

@@ -7,6 +7,8 @@ import contextlib
 from collections.abc import Callable
 from typing import Any
 
+from lightning.pytorch.utilities import rank_zero_warn
+
 from ...params.checkpoint import CheckpointParams
 from ..agreement import raise_together
 from ..journal import Journal
@@ -159,6 +161,14 @@ class StateWriter:
         with self._held:
             if saver is not None:
                 saver.close()
+
+    def close_after(self, error: BaseException) -> None:
+        """As `close`, but a failed save does not take the place of `error`."""
+        try:
+            self.close()
+        except (OSError, StoreError) as failure:
+            if failure is not error:
+                rank_zero_warn(f"A checkpoint could not be written: {failure}")
 
     def _announce(self, stored: StoredCheckpoint) -> None:
         """Write to the journal which checkpoint exists now."""

@@ -85,7 +85,7 @@ class Validation:
         values = logged.epoch_end("validate")
         if not sanity:
             fit.log(values)
-            self._saving.validation_ended()
+            self._saving.before_validation = None
             if fit.stopping is not None:
                 fit.stopping.on_validation_end(trainer, module)
             fit.sow("validation end")
