@@ -2,12 +2,15 @@
 
     python benchmarks/autopatch.py [--rounds 5]
 
-At an interpreter's start without `LATTICE_AUTOPATCH`; and in each step of a script whose steps take
-about 1 and 10 ms, run as it is and patched in turns. A step's time is the median of a process; what
-is printed is the median over the rounds, and the spread.
+At an interpreter's start without `LATTICE_AUTOPATCH`; in each step of a script whose steps take
+about 1 and 10 ms, run as it is and patched in turns; and how long a save stalls it, beside what the
+asynchronous writer's staging copy of the same tensors takes. A step's time, from one iteration's
+beginning to the next, is the median of a process; what is printed is the median over the rounds,
+and the spread.
 """
 
 import argparse
+import json
 import os
 import statistics
 import subprocess
@@ -29,10 +32,13 @@ model = torch.nn.Sequential(*layers)
 optimizer = torch.optim.SGD(model.parameters(), lr=1e-4)
 loader = DataLoader(TensorDataset(torch.randn(800, width)), 8, shuffle=True)
 history, times = [], []
+begun = time.perf_counter()
 for epoch in range(epochs):
     total = 0.0
     for i, (x,) in enumerate(loader):
-        begun = time.perf_counter()
+        now = time.perf_counter()
+        times.append(now - begun)
+        begun = now
         optimizer.zero_grad()
         loss = model(x).square().mean()
         loss.backward()
@@ -40,9 +46,30 @@ for epoch in range(epochs):
         total += loss.item()
         if i % 50 == 0:
             history.append(total)
-        times.append(time.perf_counter() - begun)
-print(statistics.median(times[10:]))
+import json
+print(json.dumps(times))
 """
+STAGING = """
+import statistics, sys, tempfile, time
+import torch
+from curitorch.external.stores import open_store
+from curitorch.external.stores.saver import Saver
+
+torch.set_num_threads(1)
+width, depth, _ = map(int, sys.argv[1:])
+model = torch.nn.Sequential(*[torch.nn.Linear(width, width) for _ in range(depth)])
+times = []
+with tempfile.TemporaryDirectory() as folder:
+    saver = Saver(open_store("local", f"root={folder}"), asynchronous=True)
+    for step in range(6):
+        begun = time.perf_counter()
+        saver.save(step, {"shared": [each.detach() for each in model.parameters()]})
+        times.append(time.perf_counter() - begun)
+        saver.wait()
+    saver.close()
+print(statistics.median(times[1:]))
+"""
+EVERY = 50  # steps, between two saves
 SIZES = {"1 ms": (128, 8, 6), "10 ms": (512, 12, 2)}
 
 
@@ -59,20 +86,35 @@ def main() -> None:
         script.write_text(SCRIPT)
         for name, size in SIZES.items():
             steps: dict[bool, list[float]] = {False: [], True: []}
+            stalls: list[float] = []
+            staging: list[float] = []
             for number in range(rounds):
-                for patched in (False, True):
+                root = f"root={folder}/{size[0]}-{number}"
+                for patched, config in (
+                    (False, ""),
+                    (True, root),
+                    (
+                        True,
+                        f"{root}-saved,periodic_saving=enabled,"
+                        f"periodic_saving_interval={EVERY}steps",
+                    ),
+                ):
                     environment = dict(plain)
                     if patched:
                         environment |= {
                             "LATTICE_AUTOPATCH": "torch",
                             "LATTICE_CHECKPOINT_TYPE": "local",
-                            "LATTICE_CHECKPOINT_CONFIG": f"root={folder}/{size[0]}-{number}",
+                            "LATTICE_CHECKPOINT_CONFIG": config,
                         }
-                    words = [sys.executable, str(script), *map(str, size)]
-                    done = subprocess.run(
-                        words, env=environment, capture_output=True, text=True, check=True
-                    )
-                    steps[patched].append(float(done.stdout.split()[-1]) * 1e6)
+                    times = json.loads(run([str(script), *map(str, size)], environment))
+                    middle = statistics.median(times[10:])
+                    if "-saved" in config:
+                        saves = times[2 * EVERY + 1 :: EVERY]  # the first ones make a process
+                        stalls.append((statistics.median(saves) - middle) * 1e3)
+                    else:
+                        steps[patched].append(middle * 1e6)
+                words = ["-c", STAGING, *map(str, size)]
+                staging.append(float(run(words, plain)) * 1e3)
             before, after = (statistics.median(steps[each]) for each in (False, True))
             differences = [b - a for a, b in zip(steps[False], steps[True], strict=True)]
             print(
@@ -80,6 +122,19 @@ def main() -> None:
                 f"{statistics.median(differences):+.1f} µs "
                 f"({min(differences):+.1f} to {max(differences):+.1f})"
             )
+            print(
+                f"  a save stalls it by {statistics.median(stalls):.2f} ms "
+                f"({min(stalls):.2f} to {max(stalls):.2f}); the staging copy of its parameters "
+                f"takes {statistics.median(staging):.2f} ms"
+            )
+
+
+def run(words: list[str], environment: dict[str, str]) -> str:
+    """Return the last line that a Python process prints."""
+    done = subprocess.run(
+        [sys.executable, *words], env=environment, capture_output=True, text=True, check=True
+    )
+    return done.stdout.splitlines()[-1]
 
 
 def at_start(environment: dict[str, str]) -> str:

@@ -44,6 +44,7 @@ def main(words: list[str]) -> None:
     from .torch_patch import when_imported
 
     when_imported(tracker, session)
+    session.emptied.listen()
     try:
         script.run()
     except BadVariable as error:

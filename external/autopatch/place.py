@@ -5,6 +5,7 @@ from types import FrameType
 from typing import Any
 
 from .constants import Constants
+from .emptied_files import EmptiedFiles
 from .encoder import Encoder
 from .findings import Findings
 from .position import can_be_reached, check_made_in_loop, check_optimizers, check_threads, take
@@ -21,9 +22,17 @@ class Place:
         tracker: Of the script.
         optimizers: All that were made.
         findings: What cannot be exact is said to them, if there is no better place.
+        emptied: Files that are part of what can be lost.
     """
 
-    def __init__(self, tracker: Tracker, optimizers: list[Any], findings: Findings) -> None:
+    def __init__(
+        self,
+        tracker: Tracker,
+        optimizers: list[Any],
+        findings: Findings,
+        emptied: EmptiedFiles,
+    ) -> None:
+        self._emptied = emptied
         self._tracker = tracker
         self._optimizers = optimizers
         self._findings = findings
@@ -61,6 +70,7 @@ class Place:
         state = take(self._tracker, frame, number, encoder, tried)
         check_made_in_loop(self._tracker, number, state, tried)
         check_threads(self._tracker, tried)
+        self._emptied.check(tried)
         check_optimizers(self._optimizers, encoder, tried)
         reachable = can_be_reached(self._tracker, state, self._findings)
         if tried.said or not reachable:

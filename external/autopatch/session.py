@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from .checkpoints import SCHEMA, Checkpoints
 from .clock import Clock
 from .due import Due
+from .emptied_files import EmptiedFiles
 from .findings import LOG, Findings
 from .held_output import HeldOutput
 from .ranks import Ranks
@@ -47,6 +48,7 @@ class Session:
         self._trained_aside: int | None = None
         self._resumption: Resumption | None = None
         self.output = HeldOutput()
+        self.emptied = EmptiedFiles(tracker)
         tracker.on_tick = self._tick
         tracker.every_steps = settings.every_steps
 
@@ -112,7 +114,7 @@ class Session:
             self.begin_journal()
             from .place import Place
 
-            self.place = Place(self.tracker, self.optimizers, self.findings)
+            self.place = Place(self.tracker, self.optimizers, self.findings, self.emptied)
             self.tracker.on_begin = self._first_loop
             self.tracker.due = True
 
@@ -154,6 +156,7 @@ class Session:
         else:
             self.tracker.due = False
         self.place.note_constants()
+        self.emptied.end()
         self._clock.begin()
 
     def _arrived(self) -> None:

@@ -183,7 +183,13 @@ def patch(settings: AutopatchSettings, session: Any) -> None:
         own.part.begin(trainer.args.process_index)
         own.wait()
         try:
-            if own.part.is_used or args or kwargs.get("resume_from_checkpoint"):
+            if args or kwargs.get("resume_from_checkpoint"):
+                session.findings.add(
+                    "transformers.Trainer.train",
+                    "the script gives a resume_from_checkpoint of its own, from which it goes on",
+                )
+                return wrapped(*args, **kwargs)
+            if own.part.is_used:
                 return wrapped(*args, **kwargs)
             path = own.restore(Path(trainer.args.output_dir))
             if path is not None:

@@ -13,6 +13,8 @@ def watch():
 model = torch.nn.Linear(2, 1)
 optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
 log = open("log.txt", "w")
+with open("table.csv", "w") as table:
+    table.write("step")
 threading.Thread(target=watch, daemon=True).start()
 batches = itertools.cycle([torch.ones(4, 2)])
 context = decimal.Context()
@@ -21,14 +23,17 @@ for step in range(9):
     model(next(batches)).sum().backward()
     optimizer.step()
     log.write(str(context.prec))
+    with open("table.csv", "a") as table:
+        table.write(str(step))
     if step % 2:
         context = decimal.Context(prec=step)
 """
 SAID = {  # the line, and what is said of it
     11: "'log.txt' is open for writing, and a new process",
+    12: "table.csv' is emptied here, as a new process does again",
     5: "a thread runs watch, and where it is cannot be saved",
-    13: "an iterator of type cycle, which does not tell where it is",
-    14: "'context' is a decimal:Context, which cannot be saved",
+    15: "an iterator of type cycle, which does not tell where it is",
+    16: "'context' is a decimal:Context, which cannot be saved",
 }
 
 
@@ -43,7 +48,7 @@ def test_all_that_cannot_be_exact_is_said_though_nothing_is_saved_yet(runner):
     assert done.status == 0
     said = [line for line in done.err.splitlines() if "Not exact after an interruption" in line]
     for line, what in SAID.items():
-        assert any(f"{script}:{line}: {what}" in each for each in said), "\n".join(said)
+        assert any(f"{script}:{line}: " in each and what in each for each in said), done.err
 
 
 @pytest.mark.slow

@@ -9,14 +9,17 @@ import signal
 
 import pytest
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(3000)]
+pytestmark = pytest.mark.timeout(3000)
 
 SCRIPTS = ["plain.py", "by_steps.py", "functions.py", "gan.py", "infinite.py", "small_gpt.py"]
 EVERY = ",periodic_saving=enabled,periodic_saving_interval=1steps"
 POINTS = int(os.environ.get("KILL_POINTS", "12"))
 
 
-@pytest.mark.parametrize("number", range(max(1, POINTS // 2)))
+@pytest.mark.parametrize(
+    "number",
+    [0, *(pytest.param(n, marks=pytest.mark.slow) for n in range(1, max(1, POINTS // 2)))],
+)
 def test_two_random_interruptions_change_nothing(runner, number):
     chance = random.Random(number)
     script = SCRIPTS[number % len(SCRIPTS)]

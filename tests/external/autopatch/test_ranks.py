@@ -1,6 +1,7 @@
 """Scripts under torchrun: the same ranks go on bitwise, other ranks take each sample once."""
 
 import collections
+import signal
 import sys
 
 import pytest
@@ -40,3 +41,28 @@ def test_other_numbers_of_ranks_take_each_sample_of_an_epoch_once(runner):
     found = samples(runner.folder)
     assert sum(found.values()) == 3 * 96
     assert set(found.values()) == {1}
+
+
+def test_three_ranks_end_and_go_on_when_their_launcher_is_told_to_end(runner):
+    command, out = launch(runner, 3), str(runner.folder)
+    plain = runner.run(None, command=command, patched=False, OUT=out)
+    with runner.start(None, command=command, OUT=out) as launcher:
+        part = [next(launcher.stdout) for _ in range(6)]
+        launcher.send_signal(signal.SIGTERM)
+        more, err = launcher.communicate()
+    assert launcher.returncode not in (0, None)
+    assert err.count("ends as asked to") == 3, err
+    rest = runner.run(None, command=command, OUT=out)
+    assert rest.status == 0, rest.err
+    assert "".join(part) + more + rest.out == plain.out
+
+
+def test_a_rank_that_is_told_to_end_takes_the_others_with_it(runner):
+    """Not the first one: it asks the others through the launcher's store."""
+    command, out = launch(runner, 2), str(runner.folder)
+    plain = runner.run(None, command=command, patched=False, OUT=out)
+    stopped = runner.run(None, command=command, OUT=out, TERM_RANK="1")
+    assert stopped.status == 1
+    assert stopped.err.count("ends as asked to") == 2, stopped.err
+    rest = runner.run(None, command=command, OUT=out)
+    assert stopped.out + rest.out == plain.out

@@ -8,6 +8,7 @@ import pytest
 from curitorch.external.stores import LocalStore
 
 SLOW = pytest.mark.slow
+OFF = ",atexit_saving=disabled"  # or the last clean state is saved, whichever step that is of
 FAILS = """
 import torch
 model = torch.nn.Linear(2, 1)
@@ -34,7 +35,7 @@ def test_a_finished_script_says_so_and_trains_nothing_unless_told(runner):
 def test_an_exception_keeps_its_traceback_and_status_and_what_was_saved(runner):
     script = runner.folder / "fails.py"
     script.write_text(FAILS)
-    every = ",periodic_saving=enabled,periodic_saving_interval=3steps"
+    every = ",periodic_saving=enabled,periodic_saving_interval=3steps" + OFF
     done = runner.run(None, command=[*runner.command("plain.py")[:1], str(script)], config=every)
     assert done.status == 1
     assert done.err.splitlines()[-1] == 'KeyError: "user\'s"'
@@ -60,7 +61,7 @@ def test_a_changed_script_a_torn_and_a_foreign_checkpoint_are_refused(runner):
     script = runner.folder / "train.py"
     script.write_text(FAILS)
     command = [*runner.command("plain.py")[:1], str(script)]
-    every = ",periodic_saving=enabled,periodic_saving_interval=3steps"
+    every = ",periodic_saving=enabled,periodic_saving_interval=3steps" + OFF
     runner.run(None, command=command, config=every)
     script.write_text(FAILS.replace("== 7", "== 99"))
     changed = runner.run(None, command=command)

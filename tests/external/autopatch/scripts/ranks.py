@@ -1,6 +1,7 @@
 """Distributed data parallel training under torchrun."""
 
 import os
+import signal
 
 import torch
 import torch.distributed as dist
@@ -13,7 +14,8 @@ dist.init_process_group("gloo")
 rank, world_size = dist.get_rank(), dist.get_world_size()
 seed()
 torch.manual_seed(100 + rank)
-model = DistributedDataParallel(network())
+# With three ranks or more, a first layout of gradients that stays is what can be exact.
+model = DistributedDataParallel(network(), find_unused_parameters=world_size > 2)
 optimizer = torch.optim.AdamW(model.parameters(), lr=0.01)
 sampler = DistributedSampler(data(96), shuffle=True)
 loader = DataLoader(data(96), batch_size=4, sampler=sampler)
@@ -29,6 +31,8 @@ for epoch in range(3):
         optimizer.step()
         with open(f"{folder}/samples-{rank}", "a") as file:
             file.write("".join(f"{epoch} {row.sum().item()}\n" for row in x))
+        if epoch == 1 and os.environ.pop("TERM_RANK", "") == str(rank):
+            os.kill(os.getpid(), signal.SIGTERM)
         if rank == 0:
             print(epoch, i, loss.item(), flush=True)
     best = max(best, loss.item())
