@@ -3,7 +3,7 @@
 import hashlib
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,12 +27,17 @@ class NotebookCacher(WholeCacher):
         super().__init__(path_override, **{"extension": ".ipynb", **kwargs})
 
     def verify(self) -> None:
-        """Check that it is a notebook, whole.
+        """Check that it is a notebook, whole, and about all that it was to be about.
 
         Raises:
-            UnreadableFile: It is torn, or something else.
+            UnreadableFile: It is torn, something else, or was written while something was missing.
         """
         read_cells(self.path)
+        if self.recorded().get("lacks"):
+            raise UnreadableFile(
+                f"'{self.path}' was written without {self.recorded()['lacks']}, which may be there "
+                "by now. Run its stage again."
+            )
 
     def load(self) -> Path:
         """Return the path of the notebook.
@@ -40,12 +45,16 @@ class NotebookCacher(WholeCacher):
         Raises:
             UnreadableFile: It is torn, or something else.
         """
-        self.verify()
+        read_cells(self.path)
         self.load_metadata()
         return self.path
 
-    def write(self, notebook: Mapping[str, Any]) -> Path:
+    def write(self, notebook: Mapping[str, Any], *, lacks: Sequence[str] = ()) -> Path:
         """Write a notebook to its place, where it appears whole, and return its path.
+
+        Args:
+            notebook: As nbformat has it.
+            lacks: What it ought to be about and is not; with any it is written anew next time.
 
         Raises:
             ValueError: It is not a valid notebook.
@@ -57,6 +66,7 @@ class NotebookCacher(WholeCacher):
         with whole_file(self.path) as temporary:
             temporary.write_text(json.dumps(notebook, indent=1) + "\n", encoding="utf-8")
         self.extra_metadata["cells"] = _digest(read_cells(self.path))
+        self.extra_metadata["lacks"] = list(lacks)
         self.save_metadata()
         return self.path
 

@@ -69,8 +69,8 @@ def sweep_notebook(
 ) -> Callable[..., Record]:
     """Return an aggregate stage that writes one notebook about the runs of all its records.
 
-    A record without a run, because its training failed, is named in the notebook. The arguments
-    are those of `exploration_notebook`.
+    A record without a run, because its training failed, is named in the notebook, which is written
+    anew until there is none. The arguments are those of `exploration_notebook`.
     """
     inputs = [run, *([dataset] if dataset is not None else [])]
 
@@ -142,7 +142,7 @@ def write_notebook(
     notebook = notebook_of(about)
     if manager.dry or manager.dry_cache:
         return cachers[0].path
-    return cachers[0].write(notebook)
+    return cachers[0].write(notebook, lacks=about.missing)
 
 
 def _path(artifact: object) -> str:

@@ -39,7 +39,7 @@ EXPERIMENT = """
     def run(param_sets, manager):
         records = [cf.Record(manager, params) for params in param_sets]
         for record in records:
-            if record.params.name == "failed":
+            if record.params.name == "failed" and Path("fail").exists():
                 make(record)
             else:
                 explore(train(make(record)))
@@ -137,12 +137,17 @@ def test_a_run_again_writes_nothing_and_overwriting_sets_an_edited_one_aside(qui
     assert aside.read_bytes() == mine
 
 
-def test_a_record_whose_training_left_no_run_is_named(quick_project):
+def test_a_record_whose_training_left_no_run_is_named_until_there_is_one(quick_project):
     project = quick_project([("one", 0.5, 1), ("failed", 0.5, 2)])
+    (project.path / "fail").touch()
     done = project.run()
     assert done.returncode == 0, done.stdout + done.stderr
     [path] = notebooks(project, "explore_all")
     assert "**No run was left by `failed`**" in sources(path)
+    (project.path / "fail").unlink()
+    assert project.run().returncode == 0
+    assert "No run was left" not in sources(path)
+    assert sources(path).count("_train_run") == 2
 
 
 def test_parallel_children_and_dry_runs_leave_what_they_should(quick_project):
