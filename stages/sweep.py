@@ -62,17 +62,15 @@ def training_sweep(
         yield [train(record) for record in records]
         return
     if not (records[0].manager.dry or records[0].manager.dry_cache):
-        cached, failures = _train_jobs(train, records, at_once)
+        cached = _train_jobs(train, records, at_once)
     trained = []
     for record in records:
-        if _name(record) in failures:
-            continue
         if record in cached:
             trained.append(record)
             continue
         try:
             trained.append(train(record))
-        except (TrainerFailed, TrainerStopped) as failure:  # one that this machine trains
+        except (TrainerFailed, TrainerStopped) as failure:
             failures[_name(record)] = failure
             _leave_stage(record)
     yield trained
@@ -93,10 +91,8 @@ def table(failures: dict[str, Exception], *, of: int) -> str:
     return "\n".join(lines)
 
 
-def _train_jobs(
-    train: Stage, records: Sequence[Record], at_once: int | None
-) -> tuple[list[Record], dict[str, Exception]]:
-    """Train the members that Slurm is to train; returns those that are cached, and failures."""
+def _train_jobs(train: Stage, records: Sequence[Record], at_once: int | None) -> list[Record]:
+    """Train the members that Slurm is to train; returns those that are cached."""
     cached: list[Record] = []
     members: dict[str, tuple[Record, SlurmLauncher]] = {}
     for record in records:
@@ -106,9 +102,10 @@ def _train_jobs(
         elif isinstance(launcher, SlurmLauncher):
             members[_name(record)] = (record, launcher)
     if not members or is_in_allocation():
-        return cached, {}
+        return cached
     logging.info("%d of %d trainings are not cached.", len(members), len(records))
-    return cached, train_array(members, at_once=at_once)
+    train_array(members, at_once=at_once)
+    return cached
 
 
 def _launcher(train: Stage, record: Record) -> Launcher | None:

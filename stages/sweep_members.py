@@ -8,7 +8,7 @@ from ..external.rundir import TrainingRun
 from .launchers import Launcher
 
 _MEMBERS: ContextVar[list[Launcher] | None] = ContextVar("curitorch_sweep", default=None)
-_TRAINED: set[TrainingRun] = set()
+_ENDED: dict[TrainingRun, Exception | None] = {}
 
 
 class Collected(BaseException):
@@ -26,16 +26,22 @@ def collecting() -> Iterator[list[Launcher]]:
         _MEMBERS.reset(token)
 
 
-def note_trained(run: TrainingRun) -> None:
-    """Remember that a sweep of this process trained a run: its stage is to report it."""
-    _TRAINED.add(run)
+def note_end(run: TrainingRun, failure: Exception | None) -> None:
+    """Remember how a run of a sweep ended, for its stage: it is to report it, or to fail."""
+    _ENDED[run] = failure
 
 
 def was_trained(run: TrainingRun) -> bool:
-    """Return whether a sweep of this process trained a run, once."""
-    if run not in _TRAINED:
+    """Return whether a sweep of this process trained a run, once.
+
+    Raises:
+        TrainerFailed, TrainerStopped: It tried to.
+    """
+    if run not in _ENDED:
         return False
-    _TRAINED.remove(run)
+    failure = _ENDED.pop(run)
+    if failure is not None:
+        raise failure
     return True
 
 

@@ -13,6 +13,7 @@ from ..params import CheckpointParams, LaunchParams, SlurmParams, TrainerParams
 from ..params.curifactory_api import Record
 from .announcement import announce
 from .command import OWN_TRAINER, OWN_TRAINERS, path_of, trainer_words
+from .failure import TrainerFailed, TrainerStopped
 from .interruption import Interruption
 from .launchers import Launcher, LocalLauncher
 from .overwriting import empty, is_to_be_overwritten
@@ -94,6 +95,12 @@ def run_training(
         announce("Dry, not launched", training.command)
         return handle
     collect(training)  # in a sweep: it is launched with the others
+    try:
+        swept = was_trained(handle)
+    except (TrainerFailed, TrainerStopped) as failure:
+        failed = failure if isinstance(failure, TrainerFailed) else None
+        report_training(record, handle, failure=failed)
+        raise
     interruption = Interruption()
     with RunLock(handle.path, wait_seconds=launch.lock_wait_seconds, on_wait=logging.info):
         if is_to_be_overwritten(record, handle):
@@ -102,7 +109,7 @@ def run_training(
         if not handle.is_complete:
             with interruption:
                 training.complete(record, interruption)
-        elif was_trained(handle):
+        elif swept:
             report_training(record, handle)
     interruption.pass_on()
     return handle

@@ -65,7 +65,7 @@ class SubmittedJob:
     def ask_to_stop(self) -> None:
         """Ask the script, or cancel a job that has none running."""
         found = self.look()
-        if found is not None and found.state == "RUNNING":
+        if found is not None and found.runs:
             queue.signal_batch(self.record, "USR1")
         else:
             queue.cancel(self.record)

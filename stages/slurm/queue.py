@@ -19,6 +19,9 @@ ENDED = frozenset(
 COMES_BACK = frozenset({"NODE_FAIL", "PREEMPTED", "BOOT_FAIL"})
 """States that a job may pass through on its way back into the queue."""
 
+RUNS = frozenset({"RUNNING", "SIGNALING", "SUSPENDED", "STOPPED"})
+"""SIGNALING: a signal is on its way to it, such as that before its time limit."""
+
 UNKNOWN = "UNKNOWN"
 TIMEOUT_SECONDS = 60.0
 
@@ -38,6 +41,11 @@ class QueuedJob:
     state: str
     name: str
     reason: str = ""
+
+    @property
+    def runs(self) -> bool:
+        """Whether its script does: it can be asked to stop."""
+        return self.state in RUNS
 
     @property
     def has_ended(self) -> bool:

@@ -32,7 +32,7 @@ on_term() {  # the time limit is near, or a preemption; after scancel the job ru
         state=$(squeue --noheader --job="$job" --format=%T) && [ -n "$state" ] && break
     done
     echo "$(date '+%F %T') SIGTERM, while the job is ${state:-unknown to squeue}"
-    if [ "$state" = RUNNING ] && [ "$1" != here ]; then ask pause; else ask stop; fi
+    case $state$1 in RUNNING | SIGNALING) ask pause ;; *) ask stop ;; esac
 }
 trap 'on_term "$1"' TERM
 trap 'ask stop' USR1

@@ -148,7 +148,8 @@ def test_the_log_goes_where_it_is_told(tmp_path):
 @pytest.mark.parametrize(
     ("number", "state", "outcome", "requeued", "status"),
     [
-        ("TERM", "RUNNING", "stopped", True, 143),  # the time limit, or a preemption
+        ("TERM", "RUNNING", "stopped", True, 143),  # a preemption
+        ("TERM", "SIGNALING", "stopped", True, 143),  # the time limit
         ("TERM", "COMPLETING", "stopped", False, 143),  # scancel
         ("USR1", "RUNNING", "stopped", False, 143),  # the experiment
         ("TERM", "RUNNING", "stuck", False, 143),
@@ -183,6 +184,6 @@ books() {{
     said = (run / "said").read_text().splitlines()
     assert done.returncode == status, done.stderr
     assert "order stop" in said
-    asked = "pause" if (number, state) == ("TERM", "RUNNING") else "stop"
+    asked = "pause" if number == "TERM" and state != "COMPLETING" else "stop"
     assert f"books end 9 {asked}" in said
     assert ("scontrol requeue 4711" in said) == requeued
