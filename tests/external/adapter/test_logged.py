@@ -1,6 +1,8 @@
 """`self.log` beside Lightning's: a Trainer runs, and whatever it logs is logged to ours as well."""
 
 import struct
+import subprocess
+import sys
 import time
 import warnings
 
@@ -49,7 +51,10 @@ class Beside:
     def __init__(self, trainer, module):
         self.trainer, self.module = trainer, module
         self.connector, self.kept = trainer._logger_connector, Kept()
-        self.logged = Logged(log_every_n_steps=trainer.log_every_n_steps, has_logger=True)
+        self.logged = Logged(
+            log_every_n_steps=trainer.log_every_n_steps,
+            reduce=trainer.strategy.reduce if trainer.world_size > 1 else None,
+        )
         self.logged._module = module  # whose own log stays
         self.compared = 0
         self.logged.begin_fit()
@@ -212,10 +217,10 @@ def loader(samples=22, batch=4, seed=0):
 
 def beside(module, validations=None, **options):
     torch.manual_seed(0)
-    options = {"max_epochs": 3, "log_every_n_steps": 2, "num_sanity_val_steps": 2, **options}
+    options = {"accelerator": "cpu", "devices": 1, "max_epochs": 3, **options}
+    options = {"log_every_n_steps": 2, "num_sanity_val_steps": 2, **options}
     logger = Kept()
     trainer = Trainer(
-        accelerator="cpu",
         logger=logger,
         enable_checkpointing=False,
         enable_progress_bar=False,
@@ -390,6 +395,37 @@ def test_a_collection_of_metrics_is_logged_by_log_dict():
     assert {"low_step", "low_epoch", "high_step", "high_epoch"} <= names
 
 
+@pytest.mark.slow
+def test_values_over_ranks_are_those_of_lightning():
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
+    command += ["--nproc-per-node", "2", __file__]
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=240)
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+
+
+def over_ranks():
+    """Be one of two ranks: what differs between them is logged with and without sync_dist."""
+
+    def own(module, batch):
+        return batch[0].mean() + module.global_rank
+
+    synced = {"sync_dist": True, "on_epoch": True}
+    kinds = {f"{kind}_of": {"reduce_fx": kind, **synced} for kind in ("mean", "sum", "min", "max")}
+    zero = {"rank_zero_only": True, **synced}
+    logs = {
+        "training_step": [
+            *((name, own, {"on_step": True, **options}) for name, options in kinds.items()),
+            ("not synced", own, {"on_epoch": True}),
+            ("of rank zero", own, zero),
+            ("object", by_object, {"on_epoch": True}),
+        ],
+        "validation_step": [(name, own, options) for name, options in kinds.items()],
+        "on_train_epoch_end": [("end", lambda m, b: float(m.global_rank), {"sync_dist": True})],
+    }
+    options = {"strategy": "ddp", "devices": 2, "log_every_n_steps": 1}
+    assert beside(Module(logs), **options).compared > 100
+
+
 def logged_in(hook, module=None, **options):
     logged = Logged(**options)
     logged.attach(module or Module({}))
@@ -521,13 +557,35 @@ def test_a_state_goes_on_bit_for_bit_and_as_plain_data(tmp_path):
         assert end(second) == expected
 
 
+def test_batches_of_several_sizes_count_by_their_samples_over_ranks():
+    """Lightning cuts the mean of 3 and 4 samples to 3, and shows a wrong mean."""
+    other = iter([torch.tensor(4 * 10.0), torch.tensor(4.0, dtype=torch.float64)])
+    asked = []
+
+    def reduce(value, group=None, reduce_op=None):
+        asked.append(reduce_op)
+        return (value + next(other)) / 2
+
+    logged = logged_in("training_step", reduce=reduce)
+    logged.log("x", 3.0, on_step=False, on_epoch=True, sync_dist=True, batch_size=3)
+    logged.after_batch()
+    logged.end_batches()
+    assert logged.epoch_end("train")["x"] == torch.tensor(49.0) / 7
+    assert asked == ["mean", "mean"]
+
+
 @pytest.mark.parametrize("options", [{}, {"on_epoch": True}, {"on_step": False, "on_epoch": True}])
 def test_a_call_costs_microseconds(options):
     logged = logged_in("training_step")
     value = torch.tensor(1.0, requires_grad=True) * 2
     took = []
     for _ in range(300):
-        begun = time.perf_counter()
+        begun = time.thread_time()
         logged.log("loss", value, **options)
-        took.append(time.perf_counter() - begun)
-    assert sorted(took)[30] < 100e-6  # a tenth of Lightning's; about 6 µs on a quiet machine
+        took.append(time.thread_time() - begun)
+    assert sorted(took)[30] < 100e-6  # 4 to 14 µs are usual; Lightning takes 350
+
+
+if __name__ == "__main__":
+    warnings.simplefilter("ignore")
+    over_ranks()
