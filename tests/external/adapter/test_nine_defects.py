@@ -1,7 +1,6 @@
 """Nine ways in which another adapter was wrong without a word, each of which ours must not be."""
 
 import os
-import socket
 import subprocess
 import sys
 from collections import Counter
@@ -45,7 +44,7 @@ def fit(module, *data, **options):
 
 
 RANKS = """
-import sys
+import os
 import torch
 from lightning.pytorch import LightningModule
 from torch.utils.data import DataLoader
@@ -64,43 +63,27 @@ class Net(LightningModule):
 data = torch.randn(32, 2, generator=torch.Generator().manual_seed(1))
 module = Net()
 LeanTrainer(max_epochs=1, accelerator="cpu", batch_size=8).fit(module, DataLoader(data, 8))
-torch.save(module.state_dict(), sys.argv[1] + ".pt")
+torch.save(module.state_dict(), os.environ.get("RANK", "alone") + ".pt")
 """
 
 
-def test_1_gradients_of_all_processes_are_averaged(tmp_path):
+def test_1_gradients_of_all_processes_are_averaged(tmp_path, monkeypatch):
     (tmp_path / "ranks.py").write_text(RANKS)
-    port = free_port()
-    ranks = [
-        subprocess.Popen(
-            [sys.executable, "-W", "ignore", "ranks.py", str(rank)],
-            cwd=tmp_path,
-            env={
-                **os.environ,
-                **{"RANK": str(rank), "LOCAL_RANK": str(rank)},
-                **{"WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2", "OMP_NUM_THREADS": "1"},
-                **{"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port},
-            },
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        for rank in range(2)
-    ]
-    for process in ranks:
-        _, errors = process.communicate(timeout=240)
-        assert process.returncode == 0, errors
-    first, second = (torch.load(tmp_path / f"{rank}.pt") for rank in range(2))
+    launch = ["torch.distributed.run", "--standalone", "--nproc-per-node=2", "ranks.py"]
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-m", *launch],
+        cwd=tmp_path,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    monkeypatch.chdir(tmp_path)
+    exec(RANKS, {})  # one process, on the same batches
+    first, second, alone = (torch.load(f"{name}.pt") for name in ("0", "1", "alone"))
     assert all(torch.equal(first[name], second[name]) for name in first)
-    names: dict = {}
-    exec(RANKS.replace("sys.argv[1]", repr(str(tmp_path / "alone"))), names)  # one process, 8 each
-    alone = torch.load(tmp_path / "alone.pt")
     assert all(torch.allclose(first[name], alone[name], atol=1e-6) for name in first)
-
-
-def free_port() -> str:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return str(probe.getsockname()[1])
 
 
 def test_2_mixed_precision_is_on_in_the_step_of_a_single_process():
