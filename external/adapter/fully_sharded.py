@@ -2,8 +2,7 @@
 
 Each block of a module is gathered when its forward or backward pass needs it
 (torch.distributed.fsdp.fully_shard). Blocks are what stands in a ModuleList, ModuleDict or
-Sequential and has parameters; the rest is one more. A module that calls `fully_shard` itself in
-`configure_model` is left as it has it.
+Sequential and has parameters; the rest is one more.
 """
 
 from collections.abc import Iterator
@@ -12,6 +11,8 @@ import torch
 from lightning.fabric.strategies.model_parallel import ModelParallelStrategy
 from torch.distributed.device_mesh import DeviceMesh
 from torch.distributed.fsdp import FSDPModule, fully_shard
+
+from ..refused import Refused
 
 _CONTAINERS = (torch.nn.ModuleList, torch.nn.ModuleDict, torch.nn.Sequential)
 
@@ -24,11 +25,21 @@ def fsdp2(processes: int) -> ModelParallelStrategy:
 
 
 def shard(module: torch.nn.Module, mesh: DeviceMesh) -> torch.nn.Module:
-    """Shard `module` in place over the data-parallel processes of `mesh`; returns it."""
+    """Shard `module` in place over the data-parallel processes of `mesh`; returns it.
+
+    Raises:
+        Refused: A part of it is sharded already.
+    """
     over = mesh["data_parallel"] if mesh.ndim > 1 else mesh
-    if not any(isinstance(each, FSDPModule) for each in module.modules()):
-        for block in blocks(module):
-            fully_shard(block, mesh=over)
+    for name, each in module.named_modules():
+        if isinstance(each, FSDPModule):
+            raise Refused(
+                f"'{name}' is sharded by fully_shard already, in configure_model perhaps. Leave it "
+                "whole: strategy='fsdp2' shards what stands in containers, once a checkpoint is "
+                "loaded."
+            )
+    for block in [*blocks(module)]:
+        fully_shard(block, mesh=over)
     fully_shard(module, mesh=over)
     return module
 

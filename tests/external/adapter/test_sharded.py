@@ -23,6 +23,7 @@ PRELUDE = """
     import copy, pathlib, sys, torch
     import torch.distributed as dist
     from curitorch.external.adapter.fully_sharded import shard
+    from curitorch.external.refused import Refused
     from curitorch.external.adapter.sharded import (
         gathered, put_shards, read_shards, spread, spread_optimizer, write_shards,
     )
@@ -75,6 +76,12 @@ PRELUDE = """
 """
 
 TWO = """
+    try:
+        shard(torch.nn.Sequential(net), mesh)
+    except Refused as error:
+        assert "'0' is sharded by fully_shard already" in str(error)
+    else:
+        raise AssertionError("sharded twice")
     for number in range(3):
         step(number)
     draft = folder / "draft"
@@ -136,11 +143,12 @@ def together(folder, code, ranks):
         )
         for rank in range(ranks)
     ]
-    outputs = [process.communicate(timeout=100)[0] for process in processes]
+    outputs = [process.communicate(timeout=280)[0] for process in processes]
     assert [process.returncode for process in processes] == [0] * ranks, "\n".join(outputs)
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(600)
 def test_a_sharded_state_is_one_verified_checkpoint_for_any_number_of_processes(tmp_path):
     together(tmp_path, TWO, 2)
     store = LocalStore(tmp_path / "store")
@@ -172,6 +180,7 @@ def load():
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(600)
 def test_a_lean_fit_with_fsdp2_resumes_bitwise_from_parts_and_from_whole_files(tmp_path):
     fits = load()
     options = {"exact": "rank", "strategy": "fsdp2", "every": 4}

@@ -107,5 +107,5 @@ def test_one_two_and_four_processes_get_the_same_bits(tmp_path):
         )
         for rank in range(4)
     ]
-    outputs = [process.communicate(timeout=100)[0] for process in processes]
+    outputs = [process.communicate(timeout=280)[0] for process in processes]
     assert [process.returncode for process in processes] == [0] * 4, outputs

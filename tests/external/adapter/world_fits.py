@@ -5,6 +5,7 @@ until so many optimizer steps (None: to the end), from a checkpoint of the store
 one, saving into the store `to`. Rank 0 writes what became of each to `to`/outcome.pt.
 """
 
+import contextlib
 import json
 import os
 import random
@@ -22,6 +23,7 @@ from torchmetrics import MeanMetric
 
 from curitorch.external.adapter import LeanTrainer
 from curitorch.external.state_files import newest_state
+from curitorch.external.stop import TrainingStopped
 from curitorch.external.stores import LocalStore
 from curitorch.params import CheckpointParams
 
@@ -31,7 +33,7 @@ SAMPLES, BATCH = 46, 8  # the last global batch has 6
 class Net(LightningModule):
     """Every feature that a case may switch on."""
 
-    def __init__(self, *, norm="none", clip=False, scheduler="step", noise=False, skips=False):
+    def __init__(self, *, norm="none", scheduler="step", noise=False, skips=False, stop_at=0):
         super().__init__()
         norms = {"none": torch.nn.Identity, "layer": lambda: torch.nn.LayerNorm(16)}
         self.layers = torch.nn.Sequential(
@@ -41,6 +43,7 @@ class Net(LightningModule):
         self.mean = MeanMetric()
         self.rare = torch.nn.Linear(3, 1)
         self.scheduler, self.noise, self.skips = scheduler, noise, skips
+        self.stop_at, self.stop = stop_at, None
 
     def training_step(self, batch, batch_idx):
         x, y = batch
@@ -54,6 +57,9 @@ class Net(LightningModule):
         return loss
 
     def on_train_batch_end(self, outputs, batch, batch_idx):
+        is_last = self.global_rank == self.trainer.world_size - 1
+        if self.stop is not None and is_last and self.global_step == self.stop_at:
+            self.stop.reason = "SIGTERM"
         if self.noise:
             with torch.no_grad():
                 self.layers[0].bias.add_(torch.randn(16), alpha=1e-3)
@@ -99,6 +105,10 @@ CASES = {
     "in order, a full last batch": {"data": {"shuffle": False, "samples": 40}},
     "without the last batch": {"data": {"drop_last": True}},
     "noise and augmentation": {"net": {"noise": True}, "data": {"augmented": True}},
+    "noise, stopped by the last rank": {
+        "net": {"noise": True, "stop_at": 2},
+        "data": {"augmented": True},
+    },
     "workers": {"data": {"augmented": True, "num_workers": 1}},
     "persistent workers": {
         "data": {"augmented": True, "num_workers": 2, "persistent_workers": True}
@@ -131,7 +141,10 @@ def fit(case, *, steps=None, source=None, target=None, exact="world", every=None
     )  # fmt: skip
     newest = None if source is None else newest_state(LocalStore(source), Path(source))
     loaders = data(**case.get("data", {})), data(20, shuffle=False)
-    trainer.fit(net, *loaders, ckpt_path=newest and newest[1])
+    if net.stop_at:
+        net.stop = trainer.stop
+    with contextlib.suppress(TrainingStopped):
+        trainer.fit(net, *loaders, ckpt_path=newest and newest[1])
     made = trainer.last_fit.trainer
     return {
         "step": trainer.global_step,
@@ -202,7 +215,7 @@ def launch(plan, folder, processes):
         env={**os.environ, "OMP_NUM_THREADS": "1"},
         capture_output=True,
         text=True,
-        timeout=280,
+        timeout=500,
         check=False,
     )
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-5000:]
