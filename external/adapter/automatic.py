@@ -45,9 +45,8 @@ class Automatic:
         )
         self._backward = self._backward_of(fit)
         self._steps_itself = fit.calls.has("optimizer_step")
-        self._has_zero_hooks = fit.calls.has("on_before_zero_grad") or fit.calls.has(
-            "optimizer_zero_grad"
-        )
+        self._has_before_zero = fit.calls.has("on_before_zero_grad")
+        self._zeroes_itself = fit.calls.has("optimizer_zero_grad")
         self._has_before_step = fit.calls.has("on_before_optimizer_step")
         fit.strategy.before_step = self._before_step
         self._is_scaled = fit.precision.scaler is not None
@@ -163,14 +162,13 @@ class Automatic:
         return loss / self._every if self._every > 1 else loss
 
     def _zero(self) -> None:
-        if self._has_zero_hooks:
+        if self._has_before_zero:
             self._calls.on_before_zero_grad(self._optimizer)
-            if self._calls.has("optimizer_zero_grad"):
-                self._calls.optimizer_zero_grad(
-                    self._progress.epochs_completed, self._number, self._optimizer
-                )
-                return
-        self._optimizer.zero_grad()
+        if self._zeroes_itself:
+            epoch = self._progress.epochs_completed
+            self._calls.optimizer_zero_grad(epoch, self._number, self._optimizer)
+        else:
+            self._optimizer.zero_grad()
 
     def _before_step(self, optimizer: Any) -> None:
         """Call the hook between the gradients and the weights, and clip."""

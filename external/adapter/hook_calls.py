@@ -60,9 +60,9 @@ class HookCalls:
         """Return `function` as a hook of that name, for what is logged in it."""
         logged = self._logged
 
-        def call(*arguments: Any, **options: Any) -> Any:
+        def call(*arguments: Any) -> Any:
             before, logged.hook = logged.hook, name
-            result = function(*arguments, **options)
+            result = function(*arguments)
             logged.hook = before
             return result
 

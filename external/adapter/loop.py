@@ -133,15 +133,17 @@ class Loop:
         by_step_on_plateau = bool(schedulers and schedulers.by_step_on_plateau)
         reporter = fit.reporter
         session = None if reporter is None else reporter.session
-        while not self.is_epoch_over():
+        last, max_steps = trainer.num_training_batches, self.max_steps
+        may_validate = trainer.enable_validation and self._validates_in(progress.epochs_completed)
+        is_over = self.is_epoch_over()
+        while not is_over:
             if progress.ready:
                 saving.boundary(epoch_ended=False)
             try:
                 batch = batches.next()
             except StopIteration:
                 break
-            number = progress.ready
-            progress.is_last_batch = batches.is_over
+            number, progress.is_last_batch = progress.ready, batches.is_over
             batch = transfer(batch, 0)
             progress.ready += 1
             progress.total += 1
@@ -149,7 +151,7 @@ class Loop:
             if session is not None and not session.is_started:
                 session.start_step()
             is_left = start_hook is not None and start_hook(batch, number) == -1
-            is_last = self._is_last()
+            is_last = batches.is_over or number + 1 == last
             accumulates = (number + 1) % accumulate != 0 and not is_last
             outputs: Any = None
             if is_left:
@@ -173,13 +175,15 @@ class Loop:
             )
             if values is not None:
                 fit.log(values)
-            if self._is_validation_due(is_last):
+            if may_validate and self._is_validation_due():
                 self.validate(accumulates=accumulates)
             if by_step_on_plateau and not accumulates:
                 schedulers.update("step", (number + 1) // self.unit, plateau=True)  # type: ignore[union-attr]
             if not accumulates:
                 progress.stepped_batches += 1
                 logged.batches_that_stepped = progress.stepped_batches
+            is_over = is_last or trainer.should_stop or 0 <= max_steps <= progress.steps
+            is_over = is_over and self.is_epoch_over()
 
     def finish_batch(self) -> None:
         """Do what is left of the batch that the checkpoint was saved in."""
@@ -195,7 +199,7 @@ class Loop:
             fit.log(fit.logged.after_batch(stepped=stepped))
         if left is Moment.VALIDATION_END:
             self.validation.end_only()
-        elif self._is_validation_due(is_last):
+        elif self._is_validation_due():
             self.validate(accumulates=accumulates)
         if fit.schedulers is not None and not accumulates:
             fit.schedulers.update("step", progress.ready // self.unit, plateau=True)
@@ -234,7 +238,7 @@ class Loop:
         every = vars(self.fit.trainer)["check_val_every_n_epoch"]
         return every is None or (epoch + 1) % every == 0
 
-    def _is_validation_due(self, is_last: bool) -> bool:
+    def _is_validation_due(self) -> bool:
         """Return whether to validate after the batch that is over (Lightning's rule)."""
         trainer, progress = self.fit.trainer, self.fit.progress
         if progress.ready % self.unit:

@@ -104,7 +104,7 @@ class Saving:
         self._metrics = MetricStates(self.fit.module)
         if self._clean is not None:
             self._clean.attach(self.fit.module)
-            self._remember()
+        self._remember()
 
     def boundary(self, *, epoch_ended: bool) -> None:
         """Save if the policy or a stop request says so; all ranks decide the same.
@@ -120,6 +120,8 @@ class Saving:
             return
         self._boundary_step = step
         is_alone = self._talk.world_size == 1
+        if is_alone and self.store is None and self.stop.reason is None:
+            return
         save = self._is_due(step, epoch_ended=epoch_ended, is_alone=is_alone)
         if is_alone:
             if self.policy.asynchronous:
@@ -130,8 +132,7 @@ class Saving:
                 self._end(self.stop.reason)
         elif save or epoch_ended or self._talk.is_due(step):
             self._agree(step, save=save)
-        if self._clean is not None:
-            self._remember()
+        self._remember()
 
     def _is_due(self, step: int, *, epoch_ended: bool, is_alone: bool) -> bool:
         policy = self.policy
@@ -254,7 +255,6 @@ class Saving:
 
     def _remember(self) -> None:
         """Take note of a boundary, for a checkpoint after an error."""
-        assert self._clean is not None
-        assert self._metrics is not None
-        self._clean.remember(self.fit.progress.place())
-        self._captured = (self.fit.logged.capture(), self._metrics.capture())
+        if self._clean is not None and self._metrics is not None:
+            self._clean.remember(self.fit.progress.place())
+            self._captured = (self.fit.logged.capture(), self._metrics.capture())
