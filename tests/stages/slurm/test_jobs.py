@@ -18,6 +18,7 @@ from curitorch.external.rundir import TrainingRun
 STEPS = 200
 REPOSITORY = Path(__file__).resolve().parents[3]
 slow = pytest.mark.slow
+pytestmark = pytest.mark.timeout(900)  # Slurm looks at time limits every 30 s
 
 
 def weights(path):
@@ -89,7 +90,6 @@ def test_two_nodes_train_as_one_machine_does_and_again_there_is_nothing_to_do(sl
 
 
 @slow
-@pytest.mark.timeout(600)
 def test_the_time_limit_saves_and_requeues_twice(slurm_project, slurm, uninterrupted):
     slurm_project.change("params/one.py", '"sleep": 0.1', '"sleep": 1.2')
     experiment = slurm_project.start()
