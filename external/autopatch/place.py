@@ -72,7 +72,9 @@ class Place:
         check_threads(self._tracker, tried)
         self._emptied.check(tried)
         check_optimizers(self._optimizers, encoder, tried)
-        reachable = can_be_reached(self._tracker, state, self._findings)
+        silent = Findings(strict=False, silent=True)  # a copy can be taken somewhere else
+        told = silent if wish == Wish.HOLD else self._findings
+        reachable = can_be_reached(self._tracker, state, told)
         if tried.said or not reachable:
             first, count = self._postponed or (self._tracker.steps, 0)
             self._postponed = (first, count + 1)
