@@ -126,6 +126,7 @@ class TrainerJob:
             "devices": self.ranks.local_world_size,
             "num_nodes": self.ranks.nodes,
             "default_root_dir": self.layout.run,
+            "enable_progress_bar": not self.managed,
             "log_every_n_steps": 10,
         }
         return LeanTrainer(**{**ours, **options})

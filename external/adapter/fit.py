@@ -10,6 +10,7 @@ from ..curifactory_logger import CurifactoryLogger
 from ..exact_resume import ExactResume
 from ..loop_position import Moment
 from ..randomness import derive_seed, seed_generators
+from .bar import Bar
 from .fit_data import FitData
 from .hook_calls import HookCalls
 from .lean_strategy import LeanStrategy
@@ -32,6 +33,7 @@ class Fit:
         is_resumed: Whether there is a checkpoint.
         stopping: Lightning's EarlyStopping, or None.
         is_for_any_world: exact="world": nothing may depend on the number of processes.
+        bar: Shows where the fit is, on rank 0; None: nothing is shown.
         reporter: Writes steps and metrics to the journal; on every rank, or None on every rank.
     """
 
@@ -53,6 +55,7 @@ class Fit:
     is_resumed: bool = False
     stopping: Any = None
     is_for_any_world: bool = False
+    bar: Bar | None = None
 
     @property
     def can_stop_early(self) -> bool:

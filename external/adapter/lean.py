@@ -22,6 +22,7 @@ from ..stores.local import LocalStore
 from ..stores.store import Lease, Store
 from . import restoring
 from .assembly import assembled, reporter_of
+from .bar import Bar
 from .compiled import uncompiled
 from .fit import Fit
 from .loop import Loop
@@ -55,6 +56,7 @@ class LeanTrainer:
         reload_dataloaders_every_n_epochs: Epochs after which loaders are made anew; 0: never.
         log_every_n_steps: Between two values that go to the loggers.
         logger: Lightning loggers besides the journal; True is none.
+        enable_progress_bar: Show a bar on stderr, by rank 0.
         default_root_dir: The run directory, for the journal, and for checkpoints unless `store`
             is given; None: nothing is written but what `store` and `journal` say.
         seed: Of the order of samples and of all randomness.
@@ -99,6 +101,7 @@ class LeanTrainer:
         reload_dataloaders_every_n_epochs: int = 0,
         log_every_n_steps: int | None = 50,
         logger: Any = None,
+        enable_progress_bar: bool = True,
         default_root_dir: str | Path | None = None,
         seed: int = 0,
         batch_size: int | None = None,
@@ -154,6 +157,7 @@ class LeanTrainer:
         self.checkpoint = checkpoint or CheckpointParams()
         self.journal, self.stop, self.lease = journal, stop or StopRequest(), lease
         self.arguments, self.trusted = arguments, trusted
+        self.enable_progress_bar = enable_progress_bar
         self.stopping: dict[str, Any] = {"monitor": monitor, "patience": patience, "mode": mode}
         self.stopping["min_delta"] = min_delta
         self.last_fit: Fit | None = None
@@ -208,6 +212,8 @@ class LeanTrainer:
             is_world=self.exact == "world",
             grain=self.grain,
         )
+        if self.enable_progress_bar and fit.strategy.is_global_zero:
+            fit.bar = Bar(fit.trainer)
         saving: Saving | None = None
         with listening(self.stop):
             try:
@@ -235,6 +241,8 @@ class LeanTrainer:
                 end_after(error, fit, saving)
                 raise
             finally:
+                if fit.bar is not None:
+                    fit.bar.close()
                 fit.logged.detach()
                 fit.data.close()
         tear_down(fit)

@@ -97,6 +97,8 @@ class Loop:
         if begin:
             fit.data.set_up_train().begin(0)
         self.finish_batch()
+        if fit.bar is not None:
+            fit.bar.begin_epoch(progress.ready)
         self.run_batches()
         fit.logged.end_batches()
         progress.epochs_processed += 1
@@ -131,7 +133,7 @@ class Loop:
         end_hook = calls.on_train_batch_end if calls.has("on_train_batch_end") else None
         by_step = bool(schedulers and schedulers.by_step)
         by_step_on_plateau = bool(schedulers and schedulers.by_step_on_plateau)
-        reporter = fit.reporter
+        reporter, bar = fit.reporter, fit.bar
         session = None if reporter is None else reporter.session
         last, max_steps = trainer.num_training_batches, self.max_steps
         may_validate = trainer.enable_validation and self._validates_in(progress.epochs_completed)
@@ -170,6 +172,8 @@ class Loop:
             if end_hook is not None:
                 end_hook(outputs, batch, number)
             progress.completed += 1
+            if bar is not None:
+                bar.advance()
             values = logged.after_batch(
                 stepped=not (accumulates and is_automatic), should_stop=trainer.should_stop
             )

@@ -106,3 +106,18 @@ def test_load_from_checkpoint_opens_a_lean_checkpoint(saved):
     store, expected, _ = saved
     model = Net.load_from_checkpoint(store.root / "step-00000010/model.ckpt")
     assert weights(model).equal(expected)
+
+
+def test_a_bar_shows_the_epoch_its_batches_and_what_is_logged_for_it(capsys):
+    class Shown(Net):
+        def training_step(self, batch, batch_idx):
+            loss = super().training_step(batch, batch_idx)
+            self.log("seen", float(batch_idx), prog_bar=True)
+            return loss
+
+    lean().fit(Shown(), loader(), loader())
+    lines = capsys.readouterr().err.split("\r")
+    assert "epoch 0: 100%" in "".join(lines)
+    assert "5/5" in lines[-1] and "epoch 1" in lines[-1] and "seen=4" in lines[-1]
+    lean(enable_progress_bar=False).fit(Shown(), loader(), loader())
+    assert capsys.readouterr().err == ""
