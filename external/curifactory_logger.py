@@ -194,6 +194,7 @@ class CurifactoryLogger(SessionLogger):
             self._saved = (str(filepath), step)
             details = {**saved(filepath, self.run), "seconds": seconds}
             self._journal.write("checkpoint", step=step, epoch=trainer.current_epoch, **details)
+            self._journal.open().fsync()  # a save by hand may be the last thing that is done
 
         save_checkpoint.curitorch_logger = self  # type: ignore[attr-defined]
         trainer.save_checkpoint = save_checkpoint  # type: ignore[method-assign]

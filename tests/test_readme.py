@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -62,10 +63,16 @@ def follow(document: Path, folder: Path) -> str:
 
 @pytest.fixture(scope="module")
 def followed(tmp_path_factory) -> tuple[Path, str]:
-    """Return the project that the README makes and its output; the docs go on in there."""
+    """Return the project that the README makes, and its output."""
     folder = tmp_path_factory.mktemp("readme") / "a project"
     folder.mkdir()
     return folder, follow(DOCUMENTS[0], folder)
+
+
+@pytest.fixture
+def folder(followed, tmp_path) -> Path:
+    """Return a copy of the README's project, for one of the docs to go on in."""
+    return Path(shutil.copytree(followed[0], tmp_path / "a project", symlinks=True))
 
 
 def test_the_first_experiment_trains_and_says_where_the_model_is(followed):
@@ -112,16 +119,15 @@ def test_the_notebooks_lines_give_the_class_the_loss_and_a_checkpoint(followed):
     assert Path(path).parts[-2:] == ("step-00000160", "model.ckpt")
 
 
-def test_the_stage_body_of_ones_own_trains_with_its_own_options(followed):
-    folder, _ = followed
+@pytest.mark.slow
+def test_the_stage_body_of_ones_own_trains_with_its_own_options(folder):
     follow(DOCUMENTS[1], folder)
     [run] = folder.glob("data/cache/wide_*_run")
     record = json.loads((run / "model_metadata.json").read_text())
     assert record["extra"]["arguments"] == {"width": 32}
 
 
-def test_a_run_is_read_as_the_docs_say(followed):
-    folder, _ = followed
+def test_a_run_is_read_as_the_docs_say(folder):
     output = follow(DOCUMENTS[2], folder)
     assert output.startswith("True 160 ['complete']\n")
     assert "step-00000160/model.ckpt" in output
@@ -144,6 +150,7 @@ def test_links_lead_somewhere(document):
             assert (document.parent / target).exists(), target
 
 
+@pytest.mark.slow
 def test_stores_and_plugins_do_what_their_document_shows(tmp_path):
     output = follow(DOCUMENTS[3], tmp_path)
     assert "120 b'a whole training state'" in output
@@ -153,8 +160,8 @@ def test_stores_and_plugins_do_what_their_document_shows(tmp_path):
     assert "saved: 20" in output
 
 
-def test_a_script_reports_by_itself_and_under_a_stage_as_its_document_shows(followed):
-    folder, _ = followed
+@pytest.mark.slow
+def test_a_script_reports_by_itself_and_under_a_stage_as_its_document_shows(folder):
     output = follow(REPOSITORY / "docs/sdk.md", folder)
     [log] = folder.glob("periflow_trainer_*.log")
     assert len(log.read_text().splitlines()) == 200
@@ -169,6 +176,7 @@ def test_a_script_reports_by_itself_and_under_a_stage_as_its_document_shows(foll
         assert re.sub(r"\d+", "0", file.name) in described, file
 
 
+@pytest.mark.slow
 def test_an_unmodified_script_goes_on_as_its_document_shows(tmp_path):
     output = follow(REPOSITORY / "docs/autopatch.md", tmp_path)
     assert "ended with status 143" in output
@@ -176,8 +184,8 @@ def test_an_unmodified_script_goes_on_as_its_document_shows(tmp_path):
     assert "train.py is complete; there is nothing to train" in output
 
 
-def test_the_lean_loop_trains_as_its_document_shows(followed):
-    folder, _ = followed
+@pytest.mark.slow
+def test_the_lean_loop_trains_as_its_document_shows(folder):
     output = follow(REPOSITORY / "docs/adapter.md", folder)
     assert re.findall(r"^lean: (\d+) ", output, re.MULTILINE) == ["40"]
     run = TrainingRun(folder / "runs/curve")
@@ -195,12 +203,13 @@ def test_the_support_matrix_is_the_adapters_own_table(name):
     )
 
 
+@pytest.mark.slow
 def test_plain_lightning_resumes_as_the_page_on_exactness_shows(tmp_path):
     assert "exact: True" in follow(DOCUMENTS[6], tmp_path)
 
 
-def test_a_notebook_explores_the_run_as_its_document_shows(followed):
-    folder, _ = followed
+@pytest.mark.slow
+def test_a_notebook_explores_the_run_as_its_document_shows(folder):
     output = follow(REPOSITORY / "docs/notebook.md", folder)
     assert "Launching:" not in output
     [path] = folder.glob("data/cache/sine_*_explore_notebook.ipynb")
@@ -214,8 +223,8 @@ def test_a_notebook_explores_the_run_as_its_document_shows(followed):
     assert float(re.search(r"^complete (\d\.\d+)$", output, re.MULTILINE)[1]) < 0.1
 
 
-def test_slurm_needs_nothing_but_settings_as_its_page_shows(followed):
-    folder, _ = followed
+@pytest.mark.slow
+def test_slurm_needs_nothing_but_settings_as_its_page_shows(folder):
     follow(REPOSITORY / "docs/slurm.md", folder)
     [written] = folder.glob("data/cache/sine_*_run/job.sbatch")
     for line in ("--partition=gpu", "--nodes=2", "--gpus-per-node=4", "--exclude=node[3-5]"):

@@ -57,15 +57,16 @@ def test_grains_that_make_no_tree_are_an_error():
 
 def test_sparse_gradients_are_refused():
     table = torch.nn.Embedding(5, 2, sparse=True)
+    tree = GradientTree(table.parameters())
     table(torch.tensor([1, 2])).sum().backward()
     with pytest.raises(Refused, match="sparse=False"):
-        GradientTree(table.parameters()).take()
+        tree.take()
 
 
 def test_a_gradient_lies_in_memory_as_its_parameter_does():
     image = torch.nn.Conv2d(2, 3, 3).to(memory_format=torch.channels_last)
-    image.weight.grad = torch.randn(3, 2, 3, 3)
     tree = GradientTree(image.parameters())
+    image.weight.grad = torch.randn(3, 2, 3, 3)
     tree.take()
     tree.finish()
     assert image.weight.grad.stride() == image.weight.stride()

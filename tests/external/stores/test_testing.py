@@ -19,10 +19,11 @@ class Forgetful(MyStore):
 
 class Torn(MyStore):
     def put(self, step, files, **options):
-        stored = super().put(step, files, **options)
-        path = self.root / f"step-{step:08d}" / sorted(files)[0]
-        path.write_bytes(path.read_bytes()[:-1])
-        return stored
+        torn = {}
+        for name, path in files.items():
+            torn[name] = path.with_name(path.name + " torn")
+            torn[name].write_bytes(path.read_bytes()[:-1])
+        return super().put(step, torn, **options)
 """
 OWN_TEST = """
 import pytest
