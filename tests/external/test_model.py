@@ -451,6 +451,7 @@ else:
 """
 
 
+@pytest.mark.slow
 def test_any_working_directory_reloads_a_project_that_was_moved(zoo, tmp_path):
     project = tmp_path / "old place"
     (project / "zoo").mkdir(parents=True)

@@ -61,6 +61,7 @@ def call(folder, *words):
     )
 
 
+@pytest.mark.slow
 def test_it_runs_by_hand_with_the_standard_options(folder):
     result = call(folder, "own.py", "--run-dir", "a", "--dataset_path", "d", "--keep", "1")
     assert result.returncode == 0, result.stderr

@@ -150,14 +150,26 @@ def test_a_checkpoint_that_needs_more_trust_says_so_when_it_is_resumed(folder):
     [
         (["--model", "mine"], "expected package.module:Name"),
         (["--model", "nowhere:Net"], "there is no module 'nowhere'"),
-        (["--model", "mine:Nat"], "module 'mine' has no 'Nat'"),
+        pytest.param(["--model", "mine:Nat"], "module 'mine' has no 'Nat'", marks=pytest.mark.slow),
         (["--model", "mine:Plain"], "a class, but no LightningModule"),
-        (["--model", "mine:nothing"], "a function, not a class"),
-        (["--model", "mine:Old"], "does not mix with 'lightning.pytorch'"),
+        pytest.param(
+            ["--model", "mine:nothing"], "a function, not a class", marks=pytest.mark.slow
+        ),
+        pytest.param(
+            ["--model", "mine:Old"], "does not mix with 'lightning.pytorch'", marks=pytest.mark.slow
+        ),
         (["--model_args", '{"height": 2}'], "does not fit Net(width: int = 2)"),
-        (["--data_args", '{"colour": 1}'], "does not fit Data(dataset_path, batch_size"),
-        (["--data", "mine:nothing"], "The data function returned a NoneType"),
-        (["--accelerator", "gpu"], "torch finds no GPU"),
+        pytest.param(
+            ["--data_args", '{"colour": 1}'],
+            "does not fit Data(dataset_path, batch_size",
+            marks=pytest.mark.slow,
+        ),
+        pytest.param(
+            ["--data", "mine:nothing"],
+            "The data function returned a NoneType",
+            marks=pytest.mark.slow,
+        ),
+        pytest.param(["--accelerator", "gpu"], "torch finds no GPU", marks=pytest.mark.slow),
         (["--trainer_args", '{"max_epoch": 3}'], "'max_epoch', which lightning.Trainer"),
         (["--batch_size", "9", "--accumulate", "2"], "not divisible by accumulate"),
     ],

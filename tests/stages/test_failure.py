@@ -37,6 +37,7 @@ def test_a_rank_that_raises_is_named_with_its_exception_and_nothing_is_cached(pr
     assert "bad batch" in report  # and the log's tail
 
 
+@pytest.mark.slow
 def test_failed_processes_are_restarted_within_the_run_and_go_on(project):
     with_trouble(project, "die once", launch=", processes_per_node=2, max_restarts=1")
     result = project.run()

@@ -43,9 +43,8 @@ def test_a_signal_to_the_experiment_saves_stops_and_is_passed_on(slow_project, n
     assert resumed["resume_step"] == stop["step"]
 
 
-@pytest.mark.parametrize(
-    "target", ["torchrun", pytest.param("rank 0", marks=SLOW), pytest.param("rank 1", marks=SLOW)]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("target", ["torchrun", "rank 0", "rank 1"])
 def test_sigterm_to_torchrun_or_one_rank_saves_and_stops_all_ranks(slow_project, target):
     experiment = slow_project.start()
     path = slow_project.wait_for_step(12)
@@ -64,7 +63,7 @@ def test_sigterm_to_torchrun_or_one_rank_saves_and_stops_all_ranks(slow_project,
 @pytest.mark.parametrize(
     "target",
     [
-        "experiment",
+        pytest.param("experiment", marks=SLOW),
         pytest.param("torchrun", marks=SLOW),
         "rank 0",
         pytest.param("rank 1", marks=SLOW),

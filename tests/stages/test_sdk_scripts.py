@@ -107,9 +107,8 @@ def test_a_script_is_shown_reported_and_complete_like_our_own_trainer(sdk_projec
     assert len(run.attempts()) == 1
 
 
-@pytest.mark.parametrize(
-    "victim", ["rank 1", pytest.param("the experiment", marks=pytest.mark.slow)]
-)
+@pytest.mark.parametrize("victim", ["rank 1", "the experiment"])
+@pytest.mark.slow
 def test_sigterm_in_the_middle_uploads_from_both_ranks_and_the_next_run_goes_on(
     sdk_project, monkeypatch, victim
 ):
@@ -174,6 +173,7 @@ def test_killed_between_its_last_upload_and_its_end_a_run_is_complete(sdk_projec
     assert len(TrainingRun(path).attempts()) == 1  # nothing was launched
 
 
+@pytest.mark.slow
 def test_a_script_that_stalls_is_reported_with_stacks_and_killed_only_if_told_so(
     sdk_project, monkeypatch
 ):

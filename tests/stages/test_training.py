@@ -105,6 +105,7 @@ def test_dry_launches_nothing_and_map_and_paths_list_the_outputs(project):
     assert "Dry, not launched" in project.run("--dry").stdout
 
 
+@pytest.mark.slow
 def test_store_full_archives_the_whole_run_uncached_and_cached(project):
     for _ in range(2):
         result = project.run("--store-full")
@@ -131,6 +132,7 @@ def test_under_quiet_there_is_no_line(project):
     assert result.stdout == ""
 
 
+@pytest.mark.slow
 def test_several_records_interleaved_keep_their_own_runs(project):
     project.change("params/one.py", "return [", "sets = [")
     project.write(

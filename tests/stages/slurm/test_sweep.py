@@ -86,6 +86,7 @@ def trained(project):
     return numbers
 
 
+@pytest.mark.slow
 def test_a_sweep_on_one_machine_goes_on_after_a_failure_and_names_it(project, monkeypatch):
     write(project, monkeypatch, launcher="local", numbers="(4, 5)")
     result = project.run()
