@@ -179,7 +179,7 @@ def lean(kind: type[Mlp], *, run: bool = False, **options: Any) -> Way:
 
                 more["store"] = Path(own, "checkpoints")
                 more["journal"] = Journal(Path(own, "journal.jsonl"))
-            LeanTrainer(accelerator="cpu", max_epochs=1, **more).fit(
+            LeanTrainer(accelerator="cpu", max_epochs=1, enable_progress_bar=False, **more).fit(
                 case.model(kind), case.loader()
             )
 
