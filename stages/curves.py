@@ -7,10 +7,11 @@ the lowest tenth, the axis is logarithmic. Crosses at the bottom are NaN or infi
 import io
 import itertools
 import math
-import re
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
+
+from ..external.metric_figure import family_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -34,7 +35,6 @@ STYLE: dict[Any, Any] = {
     "ytick.color": "#6b7280",
 }
 NOISY = 200  # points from which on the line drawn is a mean, the points faint behind it
-_PLACE = re.compile(r"^(train|training|val|valid|validation|test)[_/]|[_/](step|epoch)$")
 _KNOWN = 4  # columns of a table of metrics that are none
 
 
@@ -51,7 +51,7 @@ def curves(
     """
     families: dict[str, list[str]] = defaultdict(list)
     for name in metric_names(metrics):
-        families[_family(name)].append(name)
+        families[family_of(name)].append(name)
     begins = metrics.loc[metrics["attempt"].diff() > 0, "step"] if len(metrics) else []
     images = {}
     for family, names in sorted(families.items()):
@@ -209,11 +209,3 @@ def _png(figure: "Figure") -> bytes:
 def _is_finite(value: object) -> bool:
     """Return whether a script's value can be drawn: words and lists cannot."""
     return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-
-
-def _family(metric: str) -> str:
-    """Return what a metric measures, without where and how often: `val/loss_epoch` is `loss`."""
-    stripped = metric
-    while (shorter := _PLACE.sub("", stripped)) != stripped and shorter:
-        stripped = shorter
-    return stripped
