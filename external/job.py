@@ -184,7 +184,7 @@ class TrainerJob:
         batch_size: int | None,
         seed: int,
     ) -> None:
-        from .loaders import put_in_order
+        from .exact.loaders import put_in_order
 
         if self.resume is not None and self.resume.path.is_dir():
             raise Refused(

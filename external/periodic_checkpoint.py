@@ -20,11 +20,11 @@ from lightning.pytorch.utilities import rank_zero_warn
 
 from ..params.checkpoint import CheckpointParams
 from .agreement import FAILED, maximum, raise_together
-from .clean_state import CleanState
-from .exact_resume import install
+from .exact.clean_state import CleanState
+from .exact.exact_resume import install
+from .exact.loaders import can_stop_validation, train_sampler
+from .exact.loop_position import position, rest
 from .journal import Journal
-from .loaders import can_stop_validation, train_sampler
-from .loop_position import position, rest
 from .model_record import CHECKPOINT_KEY, describe_model
 from .save_policy import is_due, retention
 from .stop import StopRequest, TrainingStopped

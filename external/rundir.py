@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 from .attempt import Attempt, read_attempts
 from .checkpoint import Checkpoint, list_checkpoints, newest_valid
-from .following import Following
 from .journal import Event, merged, read_journal
 from .layout import Layout
 from .manifest import Manifest, is_complete, read_manifest
-from .run_html import Checkpoints, run_html
 from .run_state import RunState, run_state
+from .viewing.following import Following
+from .viewing.run_html import Checkpoints, run_html
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -11,7 +11,7 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from ..external.metric_figure import family_of
+from ..external.viewing.metric_figure import family_of
 
 if TYPE_CHECKING:
     import pandas as pd

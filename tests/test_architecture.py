@@ -23,7 +23,7 @@ READ_WITHOUT_TORCH = [  # what is said about a run is read where torch is not wa
     *("manifest", "journal", "checkpoint", "layout", "attempt", "run_lock", "rundir", "schema"),
     *("atomic", "rank_report", "environment", "model", "model_record", "import_object"),
     *("run_records", "plain_settings", "saved_files", "journal_export"),
-    *("run_state", "run_html", "following", "exploration"),
+    *("run_state", "viewing.run_html", "viewing.following", "exploration"),
     *("background_journal", "sdk", "sdk.api", "sdk.managed", "sdk.samplers", "sdk.restore"),
 ]
 SOURCES = sorted(path for folder in MAY_IMPORT for path in (REPOSITORY / folder).rglob("*.py"))

@@ -11,8 +11,8 @@ from lightning.pytorch import LightningDataModule, LightningModule
 from lightning.pytorch.utilities.model_helpers import is_overridden
 
 from ..curifactory_logger import CurifactoryLogger
-from ..exact_resume import ExactResume
-from ..gradient_order import keep_layout
+from ..exact.exact_resume import ExactResume
+from ..exact.gradient_order import keep_layout
 from ..journal import Journal
 from ..refused import Refused
 from .fit import Fit

@@ -8,15 +8,15 @@ goes on from the other's files (see `exact_resume` for what is in `curitorch_unf
 import importlib.metadata
 from typing import Any
 
-from .. import metric_states
-from ..exact_resume import KEY, SCHEMA
-from ..loop_position import Moment, was_cut
+from ..exact import metric_states
+from ..exact.exact_resume import KEY, SCHEMA
+from ..exact.loop_position import Moment, was_cut
+from ..exact.plain import plain
+from ..exact.rank_parts import gathered
+from ..exact.switches import KEY as SWITCHES
+from ..exact.switches import switches
 from ..model_record import CHECKPOINT_KEY, describe_model
-from ..plain import plain
-from ..rank_parts import gathered
 from ..stores.place import DETAILS_KEY
-from ..switches import KEY as SWITCHES
-from ..switches import switches
 from .fit import Fit
 from .progress import loops_state
 

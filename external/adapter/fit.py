@@ -7,9 +7,9 @@ from typing import Any
 from lightning.pytorch import LightningDataModule, LightningModule
 
 from ..curifactory_logger import CurifactoryLogger
-from ..exact_resume import ExactResume
-from ..loop_position import Moment
-from ..randomness import derive_seed, seed_generators
+from ..exact.exact_resume import ExactResume
+from ..exact.loop_position import Moment
+from ..exact.randomness import derive_seed, seed_generators
 from .bar import Bar
 from .fit_data import FitData
 from .hook_calls import HookCalls

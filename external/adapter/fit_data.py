@@ -10,11 +10,11 @@ from typing import Any
 from lightning.fabric.utilities.data import sized_len
 from lightning.pytorch.utilities.combined_loader import CombinedLoader
 
-from ..evaluation_loaders import evaluation_loaders
-from ..exact_resume import ExactResume
-from ..randomness import derive_seed, seeded_apart
+from ..exact.evaluation_loaders import evaluation_loaders
+from ..exact.exact_resume import ExactResume
+from ..exact.randomness import derive_seed, seeded_apart
+from ..exact.train_loader import train_loader
 from ..refused import Refused
-from ..train_loader import train_loader
 from .stand_in import StandIn
 
 Made = Callable[[], Any]

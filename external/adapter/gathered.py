@@ -1,7 +1,7 @@
 """All values that one phase, training or validation, has logged: Lightning's result collection.
 
 As a checkpoint has them, one record per key, in the order in which they were first logged; it is
-the record of `external.logged_values`, so that both engines read each other's:
+the record of `external.exact.logged_values`, so that both engines read each other's:
 
     {"key": "training_step.loss", "fx": "training_step", "name": "loss", "on_epoch": True, …,
      "reduce_fx": "mean", "value": tensor(3.1), "cumulated_batch_size": tensor(24),
@@ -19,7 +19,7 @@ from lightning.fabric.utilities.exceptions import MisconfigurationException
 from torch import Tensor
 from torchmetrics import Metric
 
-from ..plain import on_device, plain
+from ..exact.plain import on_device, plain
 from .logged_value import LoggedValue, Reduce
 
 Captured = list[tuple[str, LoggedValue, tuple[Any, ...]]]
@@ -129,7 +129,7 @@ class Gathered(dict[str, LoggedValue]):
         """Become what the records say; what was gathered is dropped.
 
         Args:
-            records: From `records`, or from `external.logged_values`.
+            records: From `records`, or from `external.exact.logged_values`.
             metrics: The module's torchmetrics objects by name; a record of one that is not there
                 is left out, which `metric_states` says.
             device: Of the module.

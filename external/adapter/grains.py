@@ -10,9 +10,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ..randomness import SeededBatch, derive_seed, seed_generators
-from ..sampling import GlobalBatchSampler, UnevenBatch
-from ..seeded_loader import SeededLoader
+from ..exact.randomness import SeededBatch, derive_seed, seed_generators
+from ..exact.sampling import GlobalBatchSampler, UnevenBatch
+from ..exact.seeded_loader import SeededLoader
 
 
 @dataclass(frozen=True)

@@ -34,7 +34,7 @@ from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor
 from torchmetrics import Metric
 
-from ..plain import on_device, plain
+from ..exact.plain import on_device, plain
 from .gathered import Shown, records
 from .log_checks import check_kind, number, samples_in, single
 from .log_phases import LogPhases, Values
@@ -133,7 +133,7 @@ class Logged(LogPhases):
         """Return all that an unfinished epoch has gathered, between two batches, in some µs.
 
         `state_dict` makes it plain, then or later. The states of Metric objects are not in it, see
-        `external.metric_states`.
+        `external.exact.metric_states`.
         """
         self._show_pending()
         shown = self._shown

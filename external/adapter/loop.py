@@ -8,7 +8,7 @@ from typing import Any
 
 from lightning.pytorch.utilities.seed import isolate_rng
 
-from ..loop_position import Moment
+from ..exact.loop_position import Moment
 from . import restoring
 from .automatic import Automatic
 from .fit import Fit

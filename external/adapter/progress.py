@@ -6,7 +6,7 @@ counters are kept once, and `FitLoopView` and `loops_state` show them under Ligh
 
 from typing import Any
 
-from ..loop_position import rest
+from ..exact.loop_position import rest
 
 
 class Progress:

@@ -12,19 +12,19 @@ from typing import Any
 from lightning.pytorch.utilities import rank_zero_warn
 from lightning.pytorch.utilities.migration.utils import migrate_checkpoint
 
-from .. import metric_states
-from ..exact_resume import KEY, SCHEMA
-from ..loop_position import Moment, moment_of_plain_file, settle
-from ..plain import on_device
-from ..rank_parts import part_of
+from ..exact import metric_states
+from ..exact.exact_resume import KEY, SCHEMA
+from ..exact.loop_position import Moment, moment_of_plain_file, settle
+from ..exact.plain import on_device
+from ..exact.rank_parts import part_of
+from ..exact.switches import KEY as SWITCHES
+from ..exact.switches import compare, switches
+from ..exact.unfinished_epoch import restore_stop
 from ..refused import Refused
 from ..schema import check_schema
 from ..state_files import newest_state
 from ..stores.store import Store
 from ..stores.verified_io import VerifiedCheckpointIO
-from ..switches import KEY as SWITCHES
-from ..switches import compare, switches
-from ..unfinished_epoch import restore_stop
 from .fit import Fit
 from .lean_strategy import LeanStrategy
 from .sharded_saving import read_parts

@@ -12,10 +12,10 @@ from lightning.pytorch.utilities import rank_zero_warn
 
 from ...params.checkpoint import CheckpointParams
 from ..agreement import FAILED, maximum, raise_together
-from ..clean_state import CleanState
+from ..exact.clean_state import CleanState
+from ..exact.loop_position import Moment, was_cut
+from ..exact.metric_states import MetricStates
 from ..journal import Journal
-from ..loop_position import Moment, was_cut
-from ..metric_states import MetricStates
 from ..save_policy import is_due
 from ..stop import StopRequest, TrainingStopped
 from ..stores.saver import Saver

@@ -11,8 +11,8 @@ from lightning.pytorch.utilities import rank_zero_warn
 
 from ...params.checkpoint import CheckpointParams
 from ..agreement import raise_together
+from ..exact.loop_position import Moment
 from ..journal import Journal
-from ..loop_position import Moment
 from ..save_policy import retention
 from ..stores.lease_holder import holder
 from ..stores.place import details_of

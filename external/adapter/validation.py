@@ -12,7 +12,7 @@ from lightning.pytorch.trainer.states import RunningStage
 from lightning.pytorch.utilities.model_helpers import is_overridden
 from lightning.pytorch.utilities.signature_utils import is_param_in_hook_signature
 
-from ..seeded_loader import SeededLoader
+from ..exact.seeded_loader import SeededLoader
 from .fit import Fit
 from .fit_data import Batches
 from .saving import Saving

@@ -15,7 +15,7 @@ import torch
 from lightning.fabric.strategies.ddp import DDPStrategy
 from torch import Tensor
 
-from ..randomness import derive_seed, seed_generators
+from ..exact.randomness import derive_seed, seed_generators
 from ..refused import Refused
 from .automatic import Automatic
 from .fit import Fit

@@ -2,9 +2,9 @@
 
 from typing import Any
 
-from ..evaluation_loaders import evaluation_loaders
-from ..global_batches import drawing
-from ..loader_kinds import why_not_plain
+from ..exact.evaluation_loaders import evaluation_loaders
+from ..exact.global_batches import drawing
+from ..exact.loader_kinds import why_not_plain
 from ..refused import Refused
 from .fit_data import Batches, FitData, check_after
 from .grains import GrainLoader, Grains, GrainSampler

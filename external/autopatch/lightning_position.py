@@ -11,7 +11,7 @@ from typing import Any
 
 from lightning.pytorch import Callback, LightningModule, Trainer
 
-from ..rank_parts import gathered
+from ..exact.rank_parts import gathered
 from . import generators, iterators, loader_iterators
 from .fetches import replay
 from .findings import Findings

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
-from ..randomness import derive_seed, seed_generators
+from ..exact.randomness import derive_seed, seed_generators
 from . import class_attributes, generators, iterators
 from .decoder import Decoder
 from .saved_frames import SavedFrames

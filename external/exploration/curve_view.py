@@ -4,9 +4,9 @@ import importlib.util
 from collections.abc import Mapping
 from typing import Any
 
-from ..metric_figure import Values, family_of, metric_figure
 from ..rundir import TrainingRun
 from ..schema import UnreadableFile
+from ..viewing.metric_figure import Values, family_of, metric_figure
 from .notice import in_notebook, say
 
 AXES = ("step", "epoch", "time")

@@ -6,8 +6,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from ..run_html import badge, table
 from ..rundir import TrainingRun
+from ..viewing.run_html import badge, table
 from .notice import say
 
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from ..run_html import number, table
+from ..viewing.run_html import number, table
 from .notice import say
 from .samples import Samples, described
 

@@ -19,7 +19,7 @@ from curitorch.external.stores import LocalStore
 from curitorch.params import CheckpointParams
 
 _SPEC = importlib.util.spec_from_file_location(
-    "lean_resume_matrix", Path(__file__).parents[1] / "resume_matrix.py"
+    "lean_resume_matrix", Path(__file__).parents[1] / "exact" / "resume_matrix.py"
 )
 matrix = sys.modules["lean_resume_matrix"] = importlib.util.module_from_spec(_SPEC)
 _SPEC.loader.exec_module(matrix)

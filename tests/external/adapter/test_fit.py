@@ -6,7 +6,7 @@ from lightning.pytorch import LightningModule, Trainer
 from torch.utils.data import DataLoader, TensorDataset
 
 from curitorch.external.adapter import LeanTrainer
-from curitorch.external.exact_data import exact_data
+from curitorch.external.exact.exact_data import exact_data
 from curitorch.external.stores import LocalStore
 from curitorch.params import CheckpointParams
 

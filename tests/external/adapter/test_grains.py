@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from torch.utils.data import DataLoader, TensorDataset
 
 from curitorch.external.adapter.grains import GrainLoader, Grains, GrainSampler
-from curitorch.external.sampling import GlobalBatchSampler, UnevenBatch
+from curitorch.external.exact.sampling import GlobalBatchSampler, UnevenBatch
 
 OPTIONS = {"shuffle": True, "seed": 3, "position": lambda: (0, 0)}
 

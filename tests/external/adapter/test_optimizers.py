@@ -12,7 +12,7 @@ from torch.optim.lr_scheduler import LambdaLR, OneCycleLR, ReduceLROnPlateau, St
 from torch.utils.data import DataLoader, TensorDataset
 
 from curitorch.external.adapter import LeanTrainer
-from curitorch.external.exact_data import exact_data
+from curitorch.external.exact.exact_data import exact_data
 
 
 class Net(LightningModule):

@@ -8,7 +8,7 @@ from lightning.pytorch.plugins import MixedPrecision
 from torch.utils.data import DataLoader, TensorDataset
 
 from curitorch.external.adapter import LeanTrainer
-from curitorch.external.exact_data import exact_data
+from curitorch.external.exact.exact_data import exact_data
 from curitorch.params import CheckpointParams
 
 

@@ -11,7 +11,7 @@ from lightning.pytorch.loggers.logger import DummyLogger
 from torch.utils.data import DataLoader
 
 from curitorch.external.adapter import LeanTrainer
-from curitorch.external.exact_data import exact_data
+from curitorch.external.exact.exact_data import exact_data
 from curitorch.external.refused import Refused
 from curitorch.external.stop import StopRequest, TrainingStopped
 

@@ -16,7 +16,7 @@ from lightning.pytorch import LightningModule, Trainer
 from torchmetrics import MeanMetric
 
 from curitorch.external.adapter import LeanTrainer
-from curitorch.external.exact_data import exact_data
+from curitorch.external.exact.exact_data import exact_data
 from curitorch.external.stores import LocalStore, PeriodicCheckpoint
 from curitorch.params import CheckpointParams
 

@@ -18,7 +18,7 @@ from torch.optim.lr_scheduler import OneCycleLR, ReduceLROnPlateau, StepLR
 from torch.utils.data import DataLoader, Dataset
 
 from curitorch.external.adapter import LeanTrainer
-from curitorch.external.loaders import put_in_order
+from curitorch.external.exact.loaders import put_in_order
 
 
 @pytest.fixture(autouse=True)

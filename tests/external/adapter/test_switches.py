@@ -11,8 +11,8 @@ from lightning.pytorch.demos.boring_classes import BoringModel
 
 from curitorch.external.adapter import LeanTrainer
 from curitorch.external.checkpoint import newest_valid
+from curitorch.external.exact.switches import KEY, compare, differences, switches
 from curitorch.external.stores import PeriodicCheckpoint
-from curitorch.external.switches import KEY, compare, differences, switches
 from curitorch.params import CheckpointParams
 
 
@@ -44,7 +44,7 @@ TURNED = {
 def test_each_switch_that_was_turned_is_said_with_what_turns_it_back():
     before = switches()
     code = (
-        "import torch\nfrom curitorch.external.switches import switches, differences\n"
+        "import torch\nfrom curitorch.external.exact.switches import switches, differences\n"
         f"torch.set_num_threads({before['threads']})\n"
     )
     for change in TURNED:

@@ -46,8 +46,8 @@ from torchmetrics.classification import (
 )
 from torchmetrics.wrappers import MinMaxMetric, Running
 
-from curitorch.external.exact_data import exact_data
-from curitorch.external.exact_resume import KEY
+from curitorch.external.exact.exact_data import exact_data
+from curitorch.external.exact.exact_resume import KEY
 from curitorch.external.stores import LocalStore, PeriodicCheckpoint
 from curitorch.params import CheckpointParams
 

@@ -13,7 +13,7 @@ import pytest
 import torch
 from lightning.pytorch import Callback, Trainer
 
-from curitorch.external.exact_resume import KEY
+from curitorch.external.exact.exact_resume import KEY
 from curitorch.external.stop import StopRequest, TrainingStopped
 from curitorch.external.stores import LocalStore, PeriodicCheckpoint
 from curitorch.params import CheckpointParams

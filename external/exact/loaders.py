@@ -11,7 +11,7 @@ from typing import Any
 
 from lightning.pytorch import LightningDataModule, Trainer
 
-from .data_modules import EVALUATION_LOADERS
+from ..data_modules import EVALUATION_LOADERS
 from .evaluation_loaders import evaluation_loaders
 from .exact_resume import install
 from .randomness import derive_seed, seeded_apart

@@ -11,10 +11,10 @@ from jupyter_client.manager import start_new_kernel
 
 from curitorch.external import run_state
 from curitorch.external.attempt import end_attempt, start_attempt
-from curitorch.external.following import Following
 from curitorch.external.journal import Journal
 from curitorch.external.manifest import write_manifest
 from curitorch.external.rundir import TrainingRun
+from curitorch.external.viewing.following import Following
 
 TRAINING = """
 import sys, time

@@ -11,8 +11,8 @@ from typing import Any
 import torch
 from torch.utils.data import Sampler
 
+from ..refused import Refused
 from .randomness import SeededBatch, derive_seed, seeded_apart
-from .refused import Refused
 
 Position = Callable[[], tuple[int, int]]
 """Returns (epoch, batches of it that are done); asked whenever an iteration begins."""

@@ -155,7 +155,7 @@ OTHER_WORLD = """
     import json, os, sys, torch
     from lightning.pytorch import LightningModule, Trainer
     from torch.utils.data import DataLoader, TensorDataset
-    from curitorch.external.exact_data import exact_data
+    from curitorch.external.exact.exact_data import exact_data
     from curitorch.external.stores import LocalStore, PeriodicCheckpoint
     from curitorch.params import CheckpointParams
 

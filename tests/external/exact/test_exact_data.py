@@ -12,11 +12,11 @@ from lightning.pytorch.strategies import DDPStrategy
 from torch.utils.data import DataLoader, TensorDataset
 from torchmetrics import Metric, SumMetric
 
-from curitorch.external.exact_data import exact_data
-from curitorch.external.exact_resume import KEY, ExactResume, install
-from curitorch.external.gradient_order import keep_buckets
+from curitorch.external.exact.exact_data import exact_data
+from curitorch.external.exact.exact_resume import KEY, ExactResume, install
+from curitorch.external.exact.gradient_order import keep_buckets
+from curitorch.external.exact.sampling import GlobalBatchSampler
 from curitorch.external.refused import Refused
-from curitorch.external.sampling import GlobalBatchSampler
 from curitorch.external.schema import UnreadableFile
 
 DATA = TensorDataset(torch.arange(20.0))

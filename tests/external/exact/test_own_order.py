@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 import torch
 
-from curitorch.external.own_order import Bookmarks, OwnOrder
-from curitorch.external.plain import NotPlain, on_device, plain
-from curitorch.external.randomness import seed_generators, seeded_apart
+from curitorch.external.exact.own_order import Bookmarks, OwnOrder
+from curitorch.external.exact.plain import NotPlain, on_device, plain
+from curitorch.external.exact.randomness import seed_generators, seeded_apart
 
 
 class Walk:

@@ -5,12 +5,12 @@ import math
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
-from .checkpoint import Checkpoint
-from .run_state import run_state
-from .schema import UnreadableFile
+from ..checkpoint import Checkpoint
+from ..run_state import run_state
+from ..schema import UnreadableFile
 
 if TYPE_CHECKING:
-    from .rundir import TrainingRun
+    from ..rundir import TrainingRun
 
 COLORS = {"complete": "#2e7d32", "running": "#1565c0", "stopped": "#b26a00"}
 _TROUBLE = "#c62828"

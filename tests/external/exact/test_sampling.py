@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from curitorch.external.sampling import GlobalBatchSampler, UnevenBatch
+from curitorch.external.exact.sampling import GlobalBatchSampler, UnevenBatch
 
 
 def sampler(samples, *, rank=0, world_size=1, position=(0, 0), **options):

@@ -18,12 +18,12 @@ from torch.utils.data import (
 )
 
 from curitorch.external.data_modules import LoaderData, ModelData
-from curitorch.external.evaluation_loaders import evaluation_loaders
-from curitorch.external.exact_resume import ExactResume
-from curitorch.external.loaders import put_in_order
+from curitorch.external.exact.evaluation_loaders import evaluation_loaders
+from curitorch.external.exact.exact_resume import ExactResume
+from curitorch.external.exact.loaders import put_in_order
+from curitorch.external.exact.sampling import GlobalBatchSampler, UnevenBatch
+from curitorch.external.exact.train_loader import train_loader
 from curitorch.external.refused import Refused
-from curitorch.external.sampling import GlobalBatchSampler, UnevenBatch
-from curitorch.external.train_loader import train_loader
 
 DATA = TensorDataset(torch.arange(20))
 

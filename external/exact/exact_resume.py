@@ -18,6 +18,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import GradientAccumulationScheduler
 from lightning.pytorch.utilities import rank_zero_warn
 
+from ..schema import check_schema
 from . import unfinished_epoch
 from .gradient_order import keep_buckets
 from .left_to_do import end_training, finish_batch, finish_epoch
@@ -26,7 +27,6 @@ from .not_exact import say_what_is_not_exact
 from .randomness import derive_seed, seed_generators
 from .rank_parts import gathered, part_of
 from .remembered import Remembered
-from .schema import check_schema
 from .switches import KEY as SWITCHES
 from .switches import compare, switches
 

@@ -6,8 +6,8 @@ import time
 from pathlib import Path
 from typing import Any
 
-from .journal import Event
-from .progress import Progress
+from ..journal import Event
+from ..progress import Progress
 
 PICTURE_SECONDS = 2.0
 

@@ -5,7 +5,7 @@ import warnings
 
 import pytest
 
-from curitorch.external.metric_figure import family_of, metric_figure, smoothed
+from curitorch.external.viewing.metric_figure import family_of, metric_figure, smoothed
 
 PNG = b"\x89PNG"
 

@@ -11,10 +11,10 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from .journal import Event, JournalTail
-from .layout import Layout
+from ..journal import Event, JournalTail
+from ..layout import Layout
+from ..run_state import RunState, run_state
 from .live_picture import LivePicture
-from .run_state import RunState, run_state
 
 _HEAD_BYTES = 256
 

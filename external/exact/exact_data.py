@@ -9,7 +9,7 @@ Nothing else of curitorch is needed; docs/exact-resume.md says what is exact.
 
 from lightning.pytorch import LightningDataModule, LightningModule, Trainer
 
-from .data_modules import LoaderData, ModelData
+from ..data_modules import LoaderData, ModelData
 from .loaders import put_in_order
 
 

@@ -1,0 +1,1 @@
+"""Training runs as people see them: following one from its files, its curves, its tables."""
