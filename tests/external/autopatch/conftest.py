@@ -11,7 +11,15 @@ from pathlib import Path
 import pytest
 
 SIGNALS_ITSELF = """
-import os, sys
+import os, sys, threading
+
+def end():
+    os.kill(os.getpid(), int(os.environ["SIGNAL_NUMBER"]))
+
+def end_later(seconds):
+    timer = threading.Timer(seconds, end)
+    timer.daemon = True
+    timer.start()
 
 class Counting:
     def __init__(self, stream):
@@ -21,7 +29,8 @@ class Counting:
         self.stream.write(text)
         before, self.left = self.left, self.left - text.count(chr(10))
         if before > 0 >= self.left:
-            os.kill(os.getpid(), int(os.environ["SIGNAL_NUMBER"]))
+            later = float(os.environ["SIGNAL_LATER"])
+            end_later(later) if later else end()
         return len(text)
 
     def __getattr__(self, name):
@@ -88,16 +97,18 @@ class Runner:
             out, err = process.communicate()
         return Done(out, err, process.returncode)
 
-    def interrupt(self, script, *, after, by=signal.SIGTERM, **options) -> Done:
-        """Run a script that gets a signal as it has printed `after` lines; it may print more."""
+    def interrupt(self, script, *, after, by=signal.SIGTERM, later=0.0, **options) -> Done:
+        """Run a script that gets a signal as it has printed `after` lines; it may print more.
+
+        `later` is how many seconds after that line, anywhere in what it does then.
+        """
         folder = self.folder / "sitecustomize"
         folder.mkdir(exist_ok=True)
         (folder / "sitecustomize.py").write_text(SIGNALS_ITSELF)
         before = options.pop("PYTHONPATH", os.environ.get("PYTHONPATH", ""))
         path = os.pathsep.join([str(folder), before])
-        return self.run(
-            script, PYTHONPATH=path, SIGNAL_AFTER=str(after), SIGNAL_NUMBER=str(int(by)), **options
-        )
+        options |= {"SIGNAL_AFTER": str(after), "SIGNAL_NUMBER": str(int(by))}
+        return self.run(script, PYTHONPATH=path, SIGNAL_LATER=str(later), **options)
 
     def carries(self, script, *, at, by=signal.SIGTERM, by_status=None, **options):
         """The script prints the same, unpatched, patched, and interrupted after lines `at`.
@@ -130,3 +141,8 @@ def difference(expected, found):
 @pytest.fixture
 def runner(tmp_path):
     return Runner(tmp_path)
+
+
+@pytest.fixture(scope="session")
+def make_runner():
+    return Runner
