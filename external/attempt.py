@@ -5,7 +5,7 @@
      "ended": 1763719260.9, "exit_code": 0, "outcome": "complete", "commit": "0f2e… (modified)",
      "job": "4711"}
 
-`outcome` is "complete", "stopped" (asked to, with a checkpoint saved), "failed", or None while it
+`outcome` is "complete", "stopped" (it was asked to), "failed", or None while it
 runs and for ever when its launcher was killed. `job` is Slurm's id, None without Slurm.
 """
 

@@ -1,5 +1,6 @@
 """A trainer that failed: who failed first, with what, where its log is and what is left."""
 
+import os
 import re
 import shlex
 import signal
@@ -12,6 +13,7 @@ from ..external.layout import Layout
 from ..external.rank_report import RankReport, read_reports
 
 TAIL_LINES = 30
+TAIL_BYTES = 65536
 
 _EXIT_CODE = re.compile(r"rank\s*: (\d+) \(local_rank: \d+\)\s*\n\s*exitcode\s*: (-?\d+)")
 
@@ -105,10 +107,12 @@ def diagnose(
 def log_tail(log: Path) -> str:
     """Return the last lines of a log; empty if there is none."""
     try:
-        text = log.read_text(encoding="utf-8", errors="replace")
+        with log.open("rb") as file:  # a log may have gigabytes, and a line of it as well
+            file.seek(max(0, file.seek(0, os.SEEK_END) - TAIL_BYTES))
+            text = file.read().decode("utf-8", errors="replace")
     except OSError:
         return ""
-    return "\n".join(text.splitlines()[-TAIL_LINES:])
+    return "\n".join(_short(line, 1000) for line in text.splitlines()[-TAIL_LINES:])
 
 
 def _first_failure(layout: Layout, attempt: Attempt, reports: list[RankReport]) -> _Verdict:
@@ -157,5 +161,8 @@ def _exit_codes(launcher_log: Path) -> dict[int, int]:
 
 
 def _one_line(text: str) -> str:
-    first = text.strip().splitlines()[0] if text.strip() else ""
-    return first if len(first) <= 300 else first[:297] + "…"
+    return _short(text.strip().splitlines()[0] if text.strip() else "", 300)
+
+
+def _short(line: str, length: int) -> str:
+    return line if len(line) <= length else line[: length - 1] + "…"

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from ..external.atomic import remove_leftovers
-from ..external.attempt import Attempt, end_attempt, start_attempt
+from ..external.attempt import Attempt, Outcome, end_attempt, start_attempt
 from ..external.completion import complete_run
 from ..external.environment import for_trainers
 from ..external.journal import JournalTail
@@ -72,9 +72,19 @@ def complete(
             report_training(record, run)
             return
         if stopped or interruption.number is not None:
-            end_attempt(run.path, attempt, exit_code=exit_code, outcome="stopped")
+            killed = exit_code < 0 and progress.stop_reason is None
+            outcome: Outcome = "failed" if killed else "stopped"
+            end_attempt(run.path, attempt, exit_code=exit_code, outcome=outcome)
             report_training(record, run)
-            logging.warning("Stopped at step %d. The same command goes on.", progress.step)
+            if killed:
+                logging.warning(
+                    "Killed at step %d, as its processes had not stopped by themselves (they are "
+                    "given grace_seconds=%g). The same command goes on from the newest checkpoint.",
+                    progress.step,
+                    launch.grace_seconds,
+                )
+            else:
+                logging.warning("Stopped at step %d. The same command goes on.", progress.step)
             if interruption.number is None:
                 raise TrainerStopped(
                     f"The trainer processes were sent {progress.stop_reason} and stopped at step "

@@ -4,6 +4,7 @@ import pytest
 
 from curitorch.cachers import TrainingRunCacher
 from curitorch.external.rundir import TrainingRun
+from curitorch.stages.failure import log_tail
 from curitorch.stages.processes import survivors
 
 
@@ -105,3 +106,15 @@ def test_a_stage_that_exits_is_no_success(project):
     result = project.run()
     assert result.returncode == 1
     assert "no way to end a stage" in result.stderr
+
+
+def test_the_end_of_a_log_stays_short_whatever_a_trainer_printed(tmp_path):
+    log = tmp_path / "rank-0.log"
+    with log.open("wb") as file:
+        file.truncate(20 * 10**9)  # in no memory; a hole in the disk
+        file.seek(0, 2)
+        file.write(b"\n" + 50 * b"x" * 1000 + b"\n  File \"net.py\", line 1\nValueError: here")
+    lines = log_tail(log).splitlines()
+    assert lines[-2:] == ['  File "net.py", line 1', "ValueError: here"]
+    assert max(map(len, lines)) <= 1000
+    assert log_tail(tmp_path / "none.log") == ""

@@ -100,4 +100,6 @@ def test_a_second_ctrl_c_does_not_wait(slow_project):
     experiment.send_signal(signal.SIGINT)
     output, _ = experiment.communicate(timeout=15)
     assert experiment.returncode == 130, output
+    assert "Killed at step 3" in output  # it was given no time to save that step
+    assert [a["outcome"] for a in slow_project.attempts(path)] == ["failed"]
     slow_project.wait_until_gone(path, seconds=1)
