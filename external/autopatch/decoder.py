@@ -4,6 +4,7 @@ from typing import Any
 
 import torch
 
+from ..exact import gradient_layout
 from . import iterators, loader_iterators
 from .plain_decoder import PlainDecoder
 from .users import USERS
@@ -17,6 +18,11 @@ class Decoder(PlainDecoder):
         if current is None:
             raise Mismatch(f"a module {node['t']} that the script does not make before")
         value = self._take(node, current)
+        if node.get("layout") is not None:
+            try:
+                gradient_layout.put_layout(value, node["layout"])
+            except gradient_layout.OtherLayout as error:
+                raise Mismatch(f"a DistributedDataParallel of {error}") from error
         value.training = node["training"]
         for short, own in (("p", value._parameters), ("m", value._modules)):
             if set(node[short]) != {name for name, each in own.items() if each is not None}:

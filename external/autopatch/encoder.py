@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch.nn.parallel import DistributedDataParallel
 
+from ..exact import gradient_layout
 from . import generators, iterators, loader_iterators
 from .builtin_iterators import left_of, tells_what_is_left
 from .kinds_of_values import (
@@ -17,7 +18,6 @@ from .kinds_of_values import (
     is_large,
     is_of_the_process,
     kind_of,
-    lays_out_again,
     module_attributes,
 )
 from .values import iterators_like, type_name
@@ -129,12 +129,14 @@ class Encoder:
     def _module(self, value: torch.nn.Module, node: dict[str, Any]) -> None:
         node["t"] = type_name(value)
         node["training"] = value.training
-        if isinstance(value, DistributedDataParallel) and lays_out_again(value):
-            self.unknown.append(
-                "DistributedDataParallel lays gradients out anew after its first step, so that "
-                "three or more ranks add them in another order in the first step after an "
-                "interruption; give it find_unused_parameters=True"
-            )
+        if isinstance(value, DistributedDataParallel):
+            node["layout"] = gradient_layout.layout_of(value)
+            if gradient_layout.may_change(value) and not gradient_layout.can_be_kept(value):
+                self.unknown.append(
+                    "DistributedDataParallel with static_graph lays gradients out anew after its "
+                    "second step, so that three or more ranks add them in another order in the "
+                    "first steps after an interruption; leave static_graph away"
+                )
         for short, own in (("p", value._parameters), ("m", value._modules)):
             node[short] = {n: self.encode(each) for n, each in own.items() if each is not None}
         node["b"] = {n: self._buffer(b) for n, b in value._buffers.items() if b is not None}

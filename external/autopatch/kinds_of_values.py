@@ -121,18 +121,6 @@ def is_of_the_process(value: Any) -> bool:
     )
 
 
-def lays_out_again(value: Any) -> bool:
-    """Return whether a DistributedDataParallel adds in another order after its first step.
-
-    Two numbers have one sum: two ranks do not.
-    """
-    return bool(
-        value.process_group.size() > 2
-        and not value.find_unused_parameters
-        and not value.static_graph
-    )
-
-
 def size_of(value: Any) -> int:
     """Return the bytes of an array or a tensor, or something like it of a container."""
     if isinstance(value, torch.Tensor | np.ndarray):

@@ -1,5 +1,6 @@
 """Distributed data parallel training under torchrun."""
 
+import json
 import os
 import signal
 
@@ -14,8 +15,7 @@ dist.init_process_group("gloo")
 rank, world_size = dist.get_rank(), dist.get_world_size()
 seed()
 torch.manual_seed(100 + rank)
-# With three ranks or more, a first layout of gradients that stays is what can be exact.
-model = DistributedDataParallel(network(), find_unused_parameters=world_size > 2)
+model = DistributedDataParallel(network(), **json.loads(os.environ.get("DDP", "{}")))
 optimizer = torch.optim.AdamW(model.parameters(), lr=0.01)
 sampler = DistributedSampler(data(96), shuffle=True)
 loader = DataLoader(data(96), batch_size=4, sampler=sampler)
