@@ -17,6 +17,8 @@ class TrainingRunCacher(WholeCacher):
     and continues it. In a notebook: `TrainingRunCacher("data/cache/…_run").load()`.
     """
 
+    reports_again = True
+
     def verify(self) -> None:
         """Check the metadata, the manifest and the sizes of the files that the manifest names.
 

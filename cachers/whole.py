@@ -9,6 +9,7 @@ from typing import Any
 from ..external.atomic import write_json
 from ..external.schema import UnreadableFile
 from ..params.curifactory_api import Cacheable
+from .reportables import drop_torn_reportables
 from .tree import check_sizes, sizes
 
 
@@ -23,6 +24,9 @@ class WholeCacher(Cacheable):
         path_override: The artifact's path instead of the one that curifactory makes up.
         kwargs: Further options of curifactory's `Cacheable`.
     """
+
+    reports_again = False
+    """Whether a stage that runs again keeps the artifact and reports it: so for a torn report."""
 
     def __init__(self, path_override: str | os.PathLike[str] | None = None, **kwargs: Any) -> None:
         if path_override is not None:
@@ -45,7 +49,8 @@ class WholeCacher(Cacheable):
             # The root logger, as curifactory does: a manager disables all others.
             logging.getLogger().info("Not taken for cached: %s", error)
             return False
-        return True
+        torn = self.record is not None and drop_torn_reportables(self.record)
+        return not (torn and self.reports_again)
 
     def verify(self) -> None:
         """Check that the artifact is whole as far as that goes without reading all of it.

@@ -31,18 +31,15 @@ def note_end(run: TrainingRun, failure: Exception | None) -> None:
     _ENDED[run] = failure
 
 
-def was_trained(run: TrainingRun) -> bool:
-    """Return whether a sweep of this process trained a run, once.
+def raise_failure(run: TrainingRun) -> None:
+    """Raise what a run failed with, once, if a sweep of this process tried to train it.
 
     Raises:
         TrainerFailed, TrainerStopped: It tried to.
     """
-    if run not in _ENDED:
-        return False
-    failure = _ENDED.pop(run)
+    failure = _ENDED.pop(run, None)
     if failure is not None:
         raise failure
-    return True
 
 
 def collect(training: Launcher) -> None:

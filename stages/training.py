@@ -19,7 +19,7 @@ from .launchers import Launcher, LocalLauncher
 from .overwriting import empty, is_to_be_overwritten
 from .report import report_training
 from .slurm.launcher import SlurmLauncher
-from .sweep_members import collect, was_trained
+from .sweep_members import collect, raise_failure
 
 __all__ = ["OWN_TRAINER", "path_of", "run_training"]
 
@@ -96,7 +96,7 @@ def run_training(
         return handle
     collect(training)  # in a sweep: it is launched with the others
     try:
-        swept = was_trained(handle)
+        raise_failure(handle)
     except (TrainerFailed, TrainerStopped) as failure:
         failed = failure if isinstance(failure, TrainerFailed) else None
         report_training(record, handle, failure=failed)
@@ -109,7 +109,7 @@ def run_training(
         if not handle.is_complete:
             with interruption:
                 training.complete(record, interruption)
-        elif swept:
+        else:  # in a sweep, or by an experiment that was killed before it could report
             report_training(record, handle)
     interruption.pass_on()
     return handle

@@ -7,7 +7,13 @@ import pytest
 
 from curitorch.cachers import TrainingRun, TrainingRunCacher
 from curitorch.external.schema import UnreadableFile
-from curitorch.params.curifactory_api import ExperimentParameters, Lazy, Record, stage
+from curitorch.params.curifactory_api import (
+    ExperimentParameters,
+    HTMLReporter,
+    Lazy,
+    Record,
+    stage,
+)
 
 
 @pytest.fixture
@@ -22,6 +28,7 @@ def train(make_run):
             ran.append(record)
             path = Path(record.stage_cachers[0].get_path())
             shutil.rmtree(path, ignore_errors=True)
+            record.report(HTMLReporter("curves", name="run"))
             return TrainingRun(make_run(path, complete=complete))
 
         record = Record(manager, ExperimentParameters(name=name, overwrite=overwrite))
@@ -54,6 +61,23 @@ def test_an_incomplete_run_is_an_error_and_never_cached(experiment, train):
 
     assert train(experiment())[1]
     assert not train(experiment())[1]
+
+
+@pytest.mark.parametrize(
+    ("torn", "size"), [("s_file_list.json", 0), ("s_file_list_metadata.json", 9), ("s/*.pkl", 9)]
+)
+def test_a_torn_report_of_a_whole_run_is_made_again_and_fails_no_later_experiment(
+    experiment, train, torn, size, capsys
+):
+    train(experiment())
+    (file,) = Path("data/cache").glob(f"*_reportable{torn}")
+    file.write_bytes(file.read_bytes()[:size])
+
+    assert train(experiment())[1]
+    assert "reported is torn" in capsys.readouterr().out
+    manager = experiment()
+    assert not train(manager)[1]
+    assert [reported.name for reported in manager.reportables] == ["run"]
 
 
 @pytest.mark.parametrize("torn", ["manifest.json", "model.ckpt", "metadata"])

@@ -113,7 +113,7 @@ def test_the_end_of_a_log_stays_short_whatever_a_trainer_printed(tmp_path):
     with log.open("wb") as file:
         file.truncate(20 * 10**9)  # in no memory; a hole in the disk
         file.seek(0, 2)
-        file.write(b"\n" + 50 * b"x" * 1000 + b"\n  File \"net.py\", line 1\nValueError: here")
+        file.write(b"\n" + 50 * b"x" * 1000 + b'\n  File "net.py", line 1\nValueError: here')
     lines = log_tail(log).splitlines()
     assert lines[-2:] == ['  File "net.py", line 1', "ValueError: here"]
     assert max(map(len, lines)) <= 1000

@@ -66,6 +66,12 @@ def test_a_torn_artifact_is_never_taken_for_cached(project):
             assert result.returncode == 0, result.stdout
             assert len(project.attempts(path)) == attempts + 1  # from its last checkpoint
             assert TrainingRun(path).is_complete
+    (reported,) = path.parent.glob("*_reportables_file_list.json")
+    reported.write_bytes(b"")  # curifactory writes in place: after a power failure or a full disk
+    result = project.run()
+    assert result.returncode == 0, result.stdout
+    assert len(project.attempts(path)) == attempts + 1
+    assert "data:image/png;base64," in (project.path / "reports/_latest/index.html").read_text()
 
 
 def test_sigterm_to_a_parallel_experiment_ends_its_children_and_their_trainers(slow_project):
