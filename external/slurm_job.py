@@ -2,7 +2,7 @@
 
     python -m curitorch.external.slurm_job begin sbatch|here NODES PROCESSES [SAVES]
     export CURITORCH_ATTEMPT=3
-    python -m curitorch.external.slurm_job end EXIT_CODE [pause|stop]
+    python -m curitorch.external.slurm_job end EXIT_CODE [pause|stop|lost]
     stopped
 
 The job keeps the run's books by itself, and completes the run: the experiment that submitted it
@@ -11,6 +11,7 @@ may be gone by then. `end` prints what became of the attempt:
     complete    the run is
     stopped     the ranks saved and stopped, as they were asked to
     stuck       so, but neither this attempt nor the one before got a step further
+    lost        a node died, and no rank failed by itself: the job is to begin again
     failed
 """
 
@@ -87,7 +88,8 @@ def end(run: Path, attempt: Attempt, *, exit_code: int, asked: str) -> str:
         run: The run directory.
         attempt: What ended.
         exit_code: Of srun.
-        asked: "pause" or "stop" if the script passed that on to the ranks, else "".
+        asked: "pause" or "stop" if the script passed that on to the ranks; "lost" if Slurm has
+            lost a node meanwhile, else "".
     """
     way = _way(run, attempt.number)
     if exit_code == 0 and not way.stopped:
@@ -98,13 +100,13 @@ def end(run: Path, attempt: Attempt, *, exit_code: int, asked: str) -> str:
             return "failed"
         end_attempt(run, attempt, exit_code=0, outcome="complete")
         return "complete"
-    if way.stopped or (asked and not _failed_by_itself(run, attempt)):
+    if way.stopped or (asked in ("pause", "stop") and not _failed_by_itself(run, attempt)):
         end_attempt(run, attempt, exit_code=exit_code, outcome="stopped")
         before = _way(run, attempt.number - 1)
         stuck = attempt.number > 0 and way.step <= way.began and before.step <= before.began
         return "stuck" if stuck else "stopped"
     end_attempt(run, attempt, exit_code=exit_code, outcome="failed")
-    return "failed"
+    return "lost" if asked == "lost" and not _failed_by_itself(run, attempt) else "failed"
 
 
 def _way(run: Path, number: int) -> _Way:

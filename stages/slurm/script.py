@@ -14,75 +14,7 @@ from ...external.atomic import whole_file
 from ...external.environment import RANK_LIKE, RUN_DIR
 from ...external.slurm_job import SCRIPT
 from ...params import LaunchParams, SlurmParams
-
-RUN_SCRIPT = """
-job=${SLURM_ARRAY_JOB_ID:+${SLURM_ARRAY_JOB_ID}_$SLURM_ARRAY_TASK_ID}
-job=${job:-$SLURM_JOB_ID}
-orders=$(mktemp -u "${TMPDIR:-/tmp}/curitorch-XXXXXX")
-mkfifo -m 600 "$orders" && exec 3<>"$orders" && rm "$orders" || exit 1
-
-asked=  # pause: save, stop and come back; stop: save and stop
-ask() {
-    asked=$1
-    echo stop >&3  # reaches the ranks of every node, see curitorch.external.node
-}
-on_term() {  # the time limit is near, or a preemption; after scancel the job runs no longer
-    local state
-    for _ in 1 2 3; do  # a busy controller may not answer at once
-        state=$(squeue --noheader --job="$job" --format=%T) && [ -n "$state" ] && break
-    done
-    echo "$(date '+%F %T') SIGTERM, while the job is ${state:-unknown to squeue}"
-    case $state$1 in RUNNING | SIGNALING) ask pause ;; *) ask stop ;; esac
-}
-trap 'on_term "$1"' TERM
-trap 'ask stop' USR1
-trap 'echo stacks >&3' USR2  # where the ranks are, into their logs
-
-books() { "$python" -m curitorch.external.slurm_job "$@"; }
-begun=$(books begin "${1:-sbatch}" "$nodes" "$processes"@saves@) || exit 1
-eval "$begun"
-
-srun --nodes="$nodes" --ntasks="$nodes" --ntasks-per-node=1 @srun@ \\
-    bash -c '
-        head=$(scontrol show hostnames "$SLURM_STEP_NODELIST" | head -n 1)
-        exec "$0" -m curitorch.external.node "$0" -m torch.distributed.run \\
-            --rdzv-endpoint="$head:$1" --rdzv-conf="is_host=$((SLURM_PROCID == 0))@elastic@" \\
-            --local-addr="$SLURMD_NODENAME" "${@:2}"' \\
-    "$python" $((15000 + SLURM_JOB_ID % 15000)) \\
-    --nnodes=@nnodes@ --nproc-per-node="$processes" --max-restarts=@restarts@ \\
-    --rdzv-backend=c10d --rdzv-id="$SLURM_JOB_ID.${SLURM_RESTART_COUNT:-0}.$CURITORCH_ATTEMPT" \\
-    -m -- curitorch.external.rank "${trainer[@]}" \\
-    <&3 >"$run/logs/attempt-$CURITORCH_ATTEMPT/launcher.log" 2>&1 &
-step=$!
-# srun never hears the end of a node that died. The first node holds the rendezvous: when torchrun
-# has ended there, all has, and the others get 30 s to say what they saw.
-ended=$run/logs/attempt-$CURITORCH_ATTEMPT/ended
-(while [ ! -s "$ended" ]; do sleep 2; done; sleep 30; kill -KILL "$step") 3>&- 2>/dev/null &
-watch=$!
-while kill -0 "$step" 2>/dev/null; do wait "$step"; done  # a trapped signal ends a wait
-wait "$step"
-rc=$?
-{ kill "$watch" && wait "$watch"; } 2>/dev/null
-if [ "$rc" -ge 128 ] && [ -s "$ended" ]; then rc=$(cat "$ended"); fi
-
-if [ -z "$asked" ] && [ "$1" != here ]; then  # a preemption mostly tells the ranks alone
-    case $(scontrol --oneliner show job "$job") in *PreemptTime=[0-9]*) asked=pause ;; esac
-fi
-# srun's exit code does not tell a crash from a stop that was asked for; what the ranks wrote does.
-outcome=$(books end "$rc" "$asked") || outcome=failed
-echo "$(date '+%F %T') attempt $CURITORCH_ATTEMPT: $outcome (asked: ${asked:-no}, srun: $rc)"
-if [ "$outcome" = complete ]; then exit 0; fi
-if [ "$outcome" = stopped ] && [ "$asked" = pause ] &&
-    [ "${SLURM_RESTART_COUNT:-0}" -lt @requeues@ ]; then
-    scontrol requeue "$job" && sleep 300  # Slurm ends the script, and begins it again
-fi
-if [ "$outcome" = stuck ]; then
-    echo "Two attempts did not get a step further: is the time limit too short?"
-fi
-if [ "$outcome" != failed ]; then exit 143; fi
-if [ "$rc" -eq 0 ]; then exit 1; fi
-exit "$rc"
-"""
+from .script_body import render_body
 
 
 def job_name(run: Path) -> str:
@@ -143,20 +75,7 @@ def render_job(
         *(f"    {shlex.quote(word)}" for word in program),
         ")",
     ]
-    elastic = slurm.min_nodes is not None
-    step = ["--kill-on-bad-exit=0", *(["--no-kill", "--wait=0"] if elastic else ["--wait=60"])]
-    parts = {
-        "saves": "" if saves is None else " " + shlex.quote(str(saves)),
-        "srun": shlex.join([*step, *slurm.srun]) + " ${1:+--overlap}",
-        "nnodes": f'"{slurm.min_nodes}:$nodes"' if elastic else '"$nodes"',
-        "elastic": ",last_call_timeout=10" if elastic else "",
-        "restarts": str(launch.max_restarts if elastic else 0),
-        "requeues": str(slurm.max_requeues),
-    }
-    body = RUN_SCRIPT
-    for name, text in parts.items():
-        body = body.replace(f"@{name}@", text)
-    return "\n".join(lines) + "\n" + body
+    return "\n".join(lines) + "\n" + render_body(launch, slurm, saves=saves)
 
 
 def write_script(run: Path, text: str) -> Path:

@@ -99,6 +99,14 @@ def test_what_a_stop_does_to_others_is_no_crash(run, error):
     assert end(run, attempt(run, begun=False), exit_code=1, asked="") == "failed"
 
 
+def test_a_job_whose_node_died_begins_again_unless_a_rank_failed_by_itself(run):
+    lost = RuntimeError("[../gloo/pair.cc] Connection closed by peer [127.0.0.1]")
+    assert end(run, attempt(run, error=lost), exit_code=1, asked="lost") == "lost"
+    assert end(run, attempt(run, error=ValueError("bad")), exit_code=1, asked="lost") == "failed"
+    assert end(run, attempt(run, steps=[1], stop=1), exit_code=1, asked="lost") == "stopped"
+    assert [each.outcome for each in read_attempts(run)] == ["failed", "failed", "stopped"]
+
+
 def test_two_attempts_without_a_step_are_stuck(run):
     assert end(run, attempt(run, steps=[1], stop=1), exit_code=0, asked="pause") == "stopped"
     assert end(run, attempt(run, resume=1, stop=1), exit_code=0, asked="pause") == "stopped"

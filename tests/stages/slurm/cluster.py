@@ -11,6 +11,7 @@ of the nodes, n1 and n2, are known inside jobs only.
 import os
 import platform
 import random
+import re
 import secrets
 import shutil
 import signal
@@ -19,6 +20,8 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+
+import psutil
 
 PROGRAMS = ("slurmctld", "slurmd", "munged", "unshare")
 CPUS = 16  # each node claims so many, whatever the machine has: its jobs mostly wait
@@ -58,7 +61,8 @@ PreemptType=preempt/partition_prio
 PreemptMode=REQUEUE
 FirstJobId={first}
 AccountingStorageType=accounting_storage/none
-JobCompType=jobcomp/none
+JobCompType=jobcomp/filetxt
+JobCompLoc={folder}/ended-jobs
 {nodes}
 PartitionName=main Nodes=n1,n2 Default=YES MaxTime=INFINITE PriorityTier=1 GraceTime=20 State=UP
 PartitionName=high Nodes=n1,n2 MaxTime=INFINITE PriorityTier=10 PreemptMode=OFF State=UP
@@ -80,8 +84,13 @@ def missing() -> str | None:
     return None
 
 
-def up(folder: Path) -> dict[str, str]:
-    """Start the daemons; returns the variables with which commands find this cluster."""
+def up(folder: Path, **settings: object) -> dict[str, str]:
+    """Start the daemons; returns the variables with which commands find this cluster.
+
+    Args:
+        folder: Where all of it lies, sockets too: a short path.
+        settings: Lines of slurm.conf that are to be others, such as `MinJobAge=2`.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     folder.chmod(0o755)
     ports = _free_ports(1 + len(NODES))
@@ -95,6 +104,8 @@ def up(folder: Path) -> dict[str, str]:
     text = CONF.format(
         folder=folder, host=host, ports=ports, nodes="\n".join(nodes), first=first, number=first
     )
+    for name, value in settings.items():
+        text = re.sub(rf"^{name}=.*$", f"{name}={value}", text, flags=re.MULTILINE)
     (folder / "slurm.conf").write_text(text)
     (folder / "hosts").write_text(
         Path("/etc/hosts").read_text() + "".join(f"127.0.0.1 {name}\n" for name in NODES)
@@ -107,19 +118,32 @@ def up(folder: Path) -> dict[str, str]:
     _start("munged", f"--key-file={key}", f"--socket={folder}/munge.socket", folder=folder)
     _wait(lambda: (folder / "munge.socket").exists(), "munged")
     _run(["slurmctld"], environment)
-    bind = f'mount --bind "{folder}/hosts" /etc/hosts && exec "$@"'
     for name in NODES:
-        _run(
-            [
-                *("unshare", "-m", "--propagation", "private", "sh", "-c", bind, "sh"),
-                "slurmd",
-                "-N",
-                name,
-            ],
-            environment,
-        )
+        start_node(folder, name)
     _wait(lambda: _idle(environment) == len(NODES), "two idle nodes")
     return {"SLURM_CONF": str(folder / "slurm.conf")}
+
+
+def start_node(folder: Path, name: str) -> None:
+    """Start the slurmd of one node."""
+    environment = {**os.environ, "SLURM_CONF": str(folder / "slurm.conf"), "PATH": _path()}
+    bind = f'mount --bind "{folder}/hosts" /etc/hosts && exec "$@"'
+    private = ("unshare", "-m", "--propagation", "private", "sh", "-c", bind, "sh")
+    _run([*private, "slurmd", "-N", name], environment)
+
+
+def kill_node(folder: Path, name: str) -> None:
+    """Kill the slurmd of a node, and all of its jobs' processes, as if its power failed."""
+    os.kill(int((folder / f"slurmd-{name}.pid").read_text()), signal.SIGKILL)
+    for process in psutil.process_iter():
+        try:
+            if process.environ().get("SLURMD_NODENAME") == name:
+                for each in (process.parent(), process):
+                    if each is not None and each.name() == "slurmstepd":
+                        each.kill()
+                process.kill()
+        except psutil.Error:
+            continue
 
 
 def down(folder: Path) -> None:

@@ -1,11 +1,13 @@
 """A Slurm of two nodes for a whole session, and projects that train on it."""
 
+import contextlib
 import importlib.util
 import os
 import subprocess
 import sys
 import tempfile
 import time
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -25,36 +27,71 @@ toy = sys.modules["slurm_toy"] = importlib.util.module_from_spec(_TOY)
 _TOY.loader.exec_module(toy)
 
 
-@pytest.fixture(scope="session")
-def slurm_conf():
-    """Return the path of the configuration of a cluster that runs until the session ends."""
+@contextlib.contextmanager
+def running(**settings):
+    """Run a cluster, and give the path of its configuration."""
     reason = cluster.missing()
     if reason is not None:
         pytest.skip(reason)
     with tempfile.TemporaryDirectory(prefix="slurm-", dir="/tmp") as name:  # sockets: short paths
         folder = Path(name)
         try:
-            variables = cluster.up(folder)
+            variables = cluster.up(folder, **settings)
             yield variables["SLURM_CONF"]
         finally:
             cluster.down(folder)
 
 
+@pytest.fixture(scope="session")
+def slurm_conf():
+    """Return the path of the configuration of a cluster that runs until the session ends."""
+    with running() as path:
+        yield path
+
+
 @pytest.fixture
-def slurm(slurm_conf, monkeypatch):
-    """Point this test's processes to the cluster; afterwards no job of it is left."""
+def slurm(request, monkeypatch):
+    """Point this test's processes to the cluster; afterwards no job of it is left.
+
+    Parametrized with lines of slurm.conf, the test has a cluster of its own.
+    """
+    settings = getattr(request, "param", None)
+    if settings is None:
+        yield from _pointed_to(request.getfixturevalue("slurm_conf"), monkeypatch)
+    else:
+        with running(**settings) as path:
+            yield from _pointed_to(path, monkeypatch)
+
+
+def _pointed_to(slurm_conf, monkeypatch):
     monkeypatch.setenv("SLURM_CONF", slurm_conf)
     monkeypatch.setenv("GLOO_SOCKET_IFNAME", "lo")
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     for name in [name for name in os.environ if name.startswith("SLURM_J")]:
         monkeypatch.delenv(name)
-    yield Slurm()
+    yield Slurm(Path(slurm_conf).parent)
     subprocess.run(["scancel", "--user=root"], check=False)
-    Slurm().wait_until(lambda: Slurm().queue() == {}, 60)
+    slurm = Slurm(Path(slurm_conf).parent)
+    slurm.wait_until(lambda: slurm.queue() == {}, 60)
 
 
+@dataclass(frozen=True)
 class Slurm:
-    """The cluster, as its own commands tell."""
+    """The cluster that lies in `folder`, as its own commands tell."""
+
+    folder: Path
+
+    def kill_node(self, name: str) -> None:
+        """Kill all there is of a node; the controller has yet to see it."""
+        cluster.kill_node(self.folder, name)
+
+    def start_node(self, name: str) -> None:
+        cluster.start_node(self.folder, name)
+
+    def node_state(self, name: str) -> str:
+        """Return such as `idle`, or `down*`, whose star says that nobody answers there."""
+        words = ["sinfo", "-h", "-n", name, "-p", "main", "-o", "%T"]
+        return subprocess.run(words, capture_output=True, text=True, check=True).stdout.strip()
 
     def queue(self, *options: str) -> dict[str, str]:
         """Return the states of jobs that have not ended, or of those that options name."""

@@ -146,8 +146,15 @@ def test_scancel_stops_and_does_not_requeue_and_the_same_command_goes_on(
     assert_same_weights(run, uninterrupted)
 
 
+def sees_a_dead_node_after(*seconds):
+    settings = [{"SlurmdTimeout": each} for each in seconds]
+    ids = ["quickly", "late"][: len(seconds)]
+    return pytest.mark.parametrize("slurm", settings, indirect=True, ids=ids)
+
+
 @slow
-def test_a_node_whose_step_is_killed_is_gone_on_without(slurm_project, slurm):
+@sees_a_dead_node_after(10)
+def test_a_node_that_dies_is_gone_on_without(slurm_project, slurm):
     slurm_project.change("params/one.py", "nodes=2", "nodes=2, max_restarts=3")
     slurm_project.change("params/one.py", "poll_seconds=1", "poll_seconds=1, min_nodes=1")
     slurm_project.change(
@@ -155,30 +162,35 @@ def test_a_node_whose_step_is_killed_is_gone_on_without(slurm_project, slurm):
     )
     experiment = slurm_project.start()
     path = slurm.wait_for_step(slurm_project, 10)
-    kill_step_of("n2", read_job(path).selector)
+    slurm.kill_node("n2")
     output, _ = experiment.communicate(timeout=200)
     run = TrainingRun(path)
     assert experiment.returncode == 0, output + run.layout.launcher_log(0).read_text()
+    assert slurm.node_state("n2") == "down*"
+    assert slurm.restarts(read_job(path).selector) == 0
     assert_whole(run, ["complete"])
     worlds = [e["world_size"] for e in run.events() if e["event"] == "attempt"]
     assert (worlds[0], worlds[-1]) == (2, 1)
 
 
-def kill_step_of(node, job):
-    """Kill slurmstepd of a job's step on a node, and all below it."""
-    import psutil
-
-    for process in psutil.process_iter():
-        try:
-            words = process.cmdline()
-            mine = process.environ().get("SLURM_JOB_ID") == job
-            if mine and process.environ().get("SLURMD_NODENAME") == node and words:
-                below = [process.parent(), process, *process.children(recursive=True)]
-                for each in below:
-                    if each.name() != "slurmd":
-                        each.kill()
-        except psutil.Error:
-            continue
+@slow
+@sees_a_dead_node_after(10, 60)  # before the job's script does, and after it
+def test_a_job_whose_node_dies_begins_again_and_ends_the_same(slurm_project, slurm, uninterrupted):
+    slurm_project.change("toy/model.py", 'in ("0", "1"))', '== "0")')
+    experiment = slurm_project.start()
+    path = slurm.wait_for_step(slurm_project, 10)
+    slurm.kill_node("n2")
+    job = read_job(path).selector
+    slurm.wait_until(lambda: [each.outcome for each in read_attempts(path)] == ["failed"], 90)
+    assert slurm.node_state("n2").endswith("*")
+    slurm.start_node("n2")
+    output, _ = experiment.communicate(timeout=200)
+    assert experiment.returncode == 0, output
+    run = TrainingRun(path)
+    assert [each.job for each in run.attempts()] == [job, job]
+    assert_whole(run, ["failed", "complete"])
+    assert "attempt 0: lost" in (path / f"slurm/job-{job}.log").read_text()
+    assert_same_weights(run, uninterrupted)
 
 
 @slow

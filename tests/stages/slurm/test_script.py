@@ -160,14 +160,50 @@ def test_the_log_goes_where_it_is_told(tmp_path):
 def test_the_script_tells_apart_why_it_is_signalled(
     tmp_path, number, state, outcome, requeued, status
 ):
-    """Slurm's commands are replaced by functions; everything else is the script itself."""
+    ended, said = play(tmp_path, outcome=outcome, state=state, during=f"kill -{number} $$")
+    assert ended == status
+    assert "order stop" in said
+    asked = "pause" if number == "TERM" and state != "COMPLETING" else "stop"
+    assert f"books end 9 {asked}" in said
+    assert ("scontrol requeue 4711" in said) == requeued
+
+
+@pytest.mark.parametrize(
+    ("node", "job", "outcome", "told", "requeued"),
+    [
+        ("allocated*", "RUNNING", "lost", "lost", True),
+        ("down*", "RUNNING", "failed", "lost", False),  # a rank failed by itself
+        ("down*", "CANCELLED", "failed", "", False),
+        ("allocated", "RUNNING", "failed", "", False),
+    ],
+)
+def test_a_job_that_lost_a_node_requeues_itself(tmp_path, node, job, outcome, told, requeued):
+    during = "echo stop >&3"
+    ended, said = play(tmp_path, outcome=outcome, during=during, node=node, job=job)
+    assert ended == 9
+    assert f"books end 9 {told}" in said
+    assert ("scontrol requeue 4711" in said) == requeued
+
+
+def play(tmp_path, *, outcome, during, state="RUNNING", node="allocated", job="RUNNING"):
+    """Run the script, with Slurm's commands replaced by functions; returns its status and theirs.
+
+    Args:
+        tmp_path: Where the run is.
+        outcome: What the run's books say.
+        during: What happens while srun runs, until it is given an order.
+        state: squeue's word on the job.
+        node: sinfo's word on its nodes.
+        job: scontrol's word on the job.
+    """
     run = tmp_path / "run"
     (run / "logs/attempt-0").mkdir(parents=True)
     text = render(run)
     fakes = f"""
-srun() {{ kill -{number} $$; read -r order <&3; echo "order $order" >>"$run/said"; return 9; }}
+srun() {{ {during}; read -r order <&3; echo "order $order" >>"$run/said"; return 9; }}
 squeue() {{ echo {state}; }}
-scontrol() {{ echo "scontrol $*" >>"$run/said"; }}
+sinfo() {{ echo '{node}'; }}
+scontrol() {{ echo "scontrol $*" >>"$run/said"; echo JobState={job}; }}
 sleep() {{ command sleep 0.1; }}
 books() {{
     echo "books $*" >>"$run/said"
@@ -181,9 +217,4 @@ books() {{
     done = subprocess.run(
         ["bash", "-c", script, "job"], env=environment, check=False, capture_output=True, timeout=30
     )
-    said = (run / "said").read_text().splitlines()
-    assert done.returncode == status, done.stderr
-    assert "order stop" in said
-    asked = "pause" if number == "TERM" and state != "COMPLETING" else "stop"
-    assert f"books end 9 {asked}" in said
-    assert ("scontrol requeue 4711" in said) == requeued
+    return done.returncode, (run / "said").read_text().splitlines()
