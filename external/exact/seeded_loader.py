@@ -3,11 +3,13 @@
 from collections.abc import Iterator
 from typing import Any
 
-from torch.utils.data import DataLoader, Subset, TensorDataset, default_collate
+from torch.utils.data import DataLoader
 
 from .own_order import OwnOrder
+from .patient_workers import patient_workers
 from .randomness import SeededDataset, derive_seed, seed_generators
 from .sampling import GlobalBatchSampler
+from .tensor_batches import TensorBatches, as_it_is, stacks_tensors
 
 _KEPT = (
     *("num_workers", "collate_fn", "pin_memory", "timeout", "worker_init_fn"),
@@ -30,39 +32,33 @@ class SeededLoader(DataLoader[Any]):
 
     def __init__(self, loader: DataLoader[Any], batches: GlobalBatchSampler | OwnOrder) -> None:
         kept = {name: getattr(loader, name) for name in _KEPT if hasattr(loader, name)}
-        dataset = SeededDataset(loader.dataset, draws=_may_draw(loader))
+        dataset = SeededDataset(loader.dataset)
+        if stacks_tensors(loader):
+            dataset, kept["collate_fn"] = TensorBatches(loader.dataset), as_it_is
         super().__init__(dataset, batch_sampler=batches, **kept)
         self.batches = batches
 
     def __iter__(self) -> Any:
         epoch, done = self.batches.position()
         # Made now, not at the first batch: workers begin to load ahead.
-        loaded = super().__iter__()
+        with patient_workers(self):
+            loaded = super().__iter__()
         return self._seeded(loaded, epoch, done)
 
     def _seeded(self, loaded: Iterator[Any], epoch: int, done: int) -> Iterator[Any]:
         batches, number = self.batches, done - 1
+        seed, rank, role = batches.seed, batches.rank, f"{batches.role}step"
+        forget_before = batches.forget_before if isinstance(batches, OwnOrder) else None
         for number, batch in enumerate(loaded, start=done):
-            if isinstance(batches, OwnOrder):
-                batches.forget_before(number)
-            self._seed("step", epoch, number)
+            if forget_before is not None:
+                forget_before(number)
+            seed_generators(derive_seed(seed, role, epoch, number, rank))
             yield batch
-        self._seed("last step", epoch, number)  # asked before it where the length is not known
-
-    def _seed(self, role: str, *place: int) -> None:
-        role = f"{self.batches.role}{role}"
-        seed_generators(derive_seed(self.batches.seed, role, *place, self.batches.rank))
+        # Asked before the last step where the length is not known.
+        seed_generators(derive_seed(seed, f"{batches.role}last step", epoch, number, rank))
 
     def state_at(self, epoch: int, done: int, *, over: bool) -> dict[str, Any] | None:
         """Return what the order needs to be entered there, or None if it needs nothing."""
         if not isinstance(self.batches, OwnOrder):
             return None
         return self.batches.state_at(epoch, done, over=over)
-
-
-def _may_draw(loader: DataLoader[Any]) -> bool:
-    """Return whether loading a batch may draw random numbers: tensors that are stacked do not."""
-    dataset = loader.dataset
-    while type(dataset) is Subset:
-        dataset = dataset.dataset
-    return not (type(dataset) is TensorDataset and loader.collate_fn is default_collate)

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from .own_order import Bookmarks, tell_epoch
+from .patient_workers import patient_workers
 from .randomness import derive_seed, seed_generators
 from .sampling import Position
 
@@ -52,7 +53,8 @@ class WatchedLoader:
         if number is None:
             return
         self._seed("order", epoch, number)
-        batches = iter(self.loader)
+        with patient_workers(self.loader):
+            batches = iter(self.loader)
         upcoming = self._load(batches, epoch, number)
         while upcoming is not _NONE:
             batch = upcoming
