@@ -3,6 +3,7 @@
 from ..external.model import load_model
 from ..external.rundir import TrainingRun
 from .dataset import DatasetCacher
+from .json_file import JsonFileCacher
 from .metrics import MetricsCacher
 from .model import LightningModelCacher
 from .notebook import NotebookCacher
@@ -11,6 +12,7 @@ from .whole import WholeCacher
 
 __all__ = [
     "DatasetCacher",
+    "JsonFileCacher",
     "LightningModelCacher",
     "MetricsCacher",
     "NotebookCacher",

@@ -9,11 +9,12 @@ import sys
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from ..cachers import JsonFileCacher
 from ..external import leash
 from ..external.rundir import TrainingRun
 from ..params import TrainerParams
 from ..params.commandline import to_arguments
-from ..params.curifactory_api import JsonReporter, Record, stage, submodule
+from ..params.curifactory_api import JsonReporter, Record, stage
 from .announcement import announce
 from .failure import log_tail
 from .python_path import python_path
@@ -109,5 +110,4 @@ def external_evaluation(
     kind = inspect.Parameter.POSITIONAL_OR_KEYWORD
     parameters = [inspect.Parameter(state, kind) for state in ("record", run, *names)]
     evaluate.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
-    json_cacher = submodule("caching").JsonCacher
-    return stage([run, *names], [output], [json_cacher])(evaluate)
+    return stage([run, *names], [output], [JsonFileCacher])(evaluate)
