@@ -14,7 +14,7 @@ from typing import Any
 
 from .atomic import write_json
 from .checksum import checksum, matches
-from .schema import UnreadableFile, read_record
+from .schema import NewerSchema, UnreadableFile, read_record
 
 SCHEMA = 1
 FILE_NAME = "manifest.json"
@@ -72,6 +72,7 @@ def read_manifest(run: Path, *, verify: bool = False) -> Manifest:
     Raises:
         FileNotFoundError: There is no manifest: the run is not complete.
         UnreadableFile: The manifest is torn, or a file that it names is missing or altered.
+        NewerSchema: A newer curitorch wrote it.
     """
     record = read_record(run / FILE_NAME, newest=SCHEMA)
     try:
@@ -107,9 +108,15 @@ def check_file(path: Path, *, size: int, digest: str, read: bool) -> None:
 
 
 def is_complete(run: Path) -> bool:
-    """Return whether `run` has a valid manifest, i.e. is a finished training run."""
+    """Return whether `run` has a valid manifest, i.e. is a finished training run.
+
+    Raises:
+        NewerSchema: A newer curitorch finished it.
+    """
     try:
         read_manifest(run)
+    except NewerSchema:  # not to be trained again
+        raise
     except (FileNotFoundError, NotADirectoryError, UnreadableFile):
         return False
     return True

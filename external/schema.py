@@ -10,12 +10,17 @@ class UnreadableFile(ValueError):
     """A file of ours is torn, altered, or written by a newer curitorch; the message says which."""
 
 
+class NewerSchema(UnreadableFile):
+    """A newer curitorch wrote the file: nothing of it is lost, and nothing may replace it."""
+
+
 def read_record(path: Path, *, newest: int) -> dict[str, Any]:
     """Read a JSON record whose `schema` is at most `newest`.
 
     Raises:
         FileNotFoundError: There is no such file.
-        UnreadableFile: It is not a whole JSON object, or its schema is newer than this curitorch.
+        UnreadableFile: It is not a whole JSON object.
+        NewerSchema: Its schema is newer than this curitorch.
     """
     try:
         record = json.loads(path.read_text(encoding="utf-8"))
@@ -38,13 +43,14 @@ def check_schema(record: Mapping[str, Any], *, where: str, newest: int) -> None:
     """Refuse a record that a newer curitorch wrote.
 
     Raises:
-        UnreadableFile: `record["schema"]` is missing or above `newest`.
+        UnreadableFile: `record["schema"]` is missing.
+        NewerSchema: It is above `newest`.
     """
     schema = record.get("schema")
     if not isinstance(schema, int):
         raise UnreadableFile(f"{where} has no 'schema' number: it is not a file of curitorch.")
     if schema > newest:
-        raise UnreadableFile(
+        raise NewerSchema(
             f"{where} has schema {schema}, this curitorch reads up to {newest}. "
             "Upgrade it: pip install --upgrade curitorch."
         )

@@ -5,6 +5,7 @@ from datetime import datetime
 
 from ..external.manifest import read_manifest
 from ..external.rundir import TrainingRun
+from ..external.schema import NewerSchema
 from ..params.curifactory_api import Record
 
 
@@ -23,7 +24,10 @@ def is_to_be_overwritten(record: Record, run: TrainingRun) -> bool:
     )
     if not told or not run.path.exists():
         return False
-    if not run.is_complete:
+    try:
+        if not run.is_complete:
+            return True
+    except NewerSchema:  # older than this experiment, which could not have written it
         return True
     completed = datetime.fromisoformat(read_manifest(run.path).completed)
     return completed.timestamp() < int(manager.run_timestamp.timestamp())
