@@ -4,6 +4,7 @@ A test whose outside part cannot be had (a server from PyPI, an archive to downl
 where nothing may be left out, in CI or with CURITORCH_REQUIRE_ALL=1, that is a failure.
 """
 
+import importlib
 import json
 import os
 import shutil
@@ -23,6 +24,13 @@ OF_THE_MACHINE = (
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 LEFT_BEHIND = shutil.ignore_patterns("data", "logs", "reports", "__pycache__")
+
+QUICK_IMPORTS = str(REPOSITORY / "tests" / "quick_imports")
+if QUICK_IMPORTS not in sys.path:  # of this process, and of those that it starts
+    sys.path.append(QUICK_IMPORTS)
+    before = os.environ.get("PYTHONPATH")
+    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [before, QUICK_IMPORTS]))
+importlib.import_module("torchmetrics_alone")
 
 WITNESS = """
 import atexit, json, os, sys
@@ -80,12 +88,17 @@ class UserProject:
     def run(self, *arguments: str, witnesses: Path, python: str = sys.executable) -> Ran:
         witnesses.mkdir(parents=True)
         (witnesses / "sitecustomize.py").write_text(WITNESS)
+        path = str(witnesses)
+        if python == sys.executable:  # another one is as a user has it
+            with (witnesses / "sitecustomize.py").open("a") as file:
+                file.write("import torchmetrics_alone\n")
+            path += os.pathsep + QUICK_IMPORTS
         done = subprocess.run(
             [python, "-m", "curitorch.stages.run", *arguments, "--plain"],
             cwd=self.path,
             env={
                 **os.environ,
-                "PYTHONPATH": str(witnesses),
+                "PYTHONPATH": path,
                 "WITNESSES": str(witnesses),
                 "OMP_NUM_THREADS": "1",
             },
