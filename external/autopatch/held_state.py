@@ -33,7 +33,7 @@ class HeldState:
             LOG.info("Too little memory is free to hold the last state for an exception.")
             self.due_at = float("inf")
             return
-        self._state, self._steps = _copied(state), steps
+        self._state, self._steps = copied(state), steps
 
     def spend(self, seconds: float) -> None:
         """Take note of what looking for a place to copy at, or copying, has cost."""
@@ -50,13 +50,14 @@ class HeldState:
         return (state, self._steps) if state is not None and self._steps > newer_than else None
 
 
-def _copied(value: Any) -> Any:
+def copied(value: Any) -> Any:
+    """Return a copy on the CPU of the tensors in containers, and everything else as it is."""
     if isinstance(value, torch.Tensor):
         return value.to("cpu", copy=True)
     if isinstance(value, dict):
-        return {key: _copied(each) for key, each in value.items()}
+        return {key: copied(each) for key, each in value.items()}
     if isinstance(value, list | tuple):
-        return type(value)(_copied(each) for each in value)
+        return type(value)(copied(each) for each in value)
     return value
 
 

@@ -26,11 +26,12 @@ class SavedStates:
         finally:
             self.is_saving = False
 
-    def hold_from_now(self) -> None:
+    def hold_from_now(self) -> "HeldState":
         """Hold clean states in memory."""
         from .held_state import HeldState
 
         self._held = HeldState()
+        return self._held
 
     @property
     def held_due_at(self) -> float:

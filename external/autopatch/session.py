@@ -22,6 +22,7 @@ from .tracker import Tracker
 from .wish import Wish
 
 if TYPE_CHECKING:
+    from .held_state import HeldState
     from .place import Place
 
 
@@ -45,6 +46,7 @@ class Session:
         self.due = Due(tracker, self._clock)
         self._begun = False
         self._aside = False
+        self.held_aside: HeldState | None = None
         self._trained_aside: int | None = None
         self._resumption: Resumption | None = None
         self.output = HeldOutput()
@@ -138,6 +140,7 @@ class Session:
         if not self._begun:
             self._begun = True
             if self.settings.at_exit:
+                self.held_aside = None if self.ranks else self._states.hold_from_now()
                 self.stop.listen()
             self.begin_journal()
         self._clock.begin()
@@ -182,7 +185,7 @@ class Session:
     def _too_late(self) -> None:
         """The grace period is over, and the main thread is wherever it waits."""
         if not self._states.is_saving:
-            self._states.put_held()
+            self._put_held()
             self._states.close()
 
     def _tick(self, frame: FrameType, number: int) -> None:
@@ -244,10 +247,14 @@ class Session:
         self.output.let_go(print_it=True)
         try:
             if self.tracker.live:
-                self._states.put_held()
+                self._put_held()
         except Exception as error:
             LOG.warning("The last clean state could not be saved after the error: %s", error)
         self._close()
+
+    def _put_held(self) -> None:
+        if self.held_aside is None:  # else its framework's patch does that
+            self._states.put_held()
 
     def _close(self) -> None:
         if self.ranks is not None:

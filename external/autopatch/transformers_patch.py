@@ -17,17 +17,15 @@ from ..environment import ranks
 from ..stores.lease_holder import holder
 from ..stores.retention import Retention
 from ..stores.store import Lease
-from . import generators, loader_iterators
+from . import generators, loader_iterators, transformers_held, transformers_left_out
 from .fetches import replay
 from .framework_part import FrameworkPart
 from .settings import AutopatchSettings
+from .transformers_held import FOR_OURS
 from .wish import Wish
 
 FILE = "checkpoint.tar"
 KEPT = Retention(newest=2)
-_SUMS = ("_tr_loss", "_total_loss_scalar", "_globalstep_last_logged", "_initial_global_step")
-_FOR_OURS = {"save_total_limit": None, "save_only_model": False, "push_to_hub": False}
-"""Settings of the Trainer for saves that the script did not ask for."""
 
 
 def patch(settings: AutopatchSettings, session: Any) -> None:
@@ -54,6 +52,7 @@ def patch(settings: AutopatchSettings, session: Any) -> None:
             self.replaced: dict[str, Any] = {}
             self.epoch_ends = False
             self.unpacked: Path | None = None
+            self.newest = -1  # the step that is saved
 
         def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
             session.begin_aside()
@@ -63,10 +62,7 @@ def patch(settings: AutopatchSettings, session: Any) -> None:
                     shutil.rmtree(self.unpacked, ignore_errors=True)
                 self.unpacked = None
             for saved in going_on:
-                for name, value in saved["sums"].items():
-                    old = getattr(self.trainer, name)
-                    is_tensor = isinstance(old, torch.Tensor)
-                    setattr(self.trainer, name, old.new_tensor(value) if is_tensor else value)
+                transformers_left_out.put_sums(self.trainer, saved)
 
         def on_epoch_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
             self.epoch_ends = False
@@ -86,17 +82,19 @@ def patch(settings: AutopatchSettings, session: Any) -> None:
             self.wish = session.due.take()
             if self.wish == Wish.NOTHING:
                 session.done_here(self.wish)
+            if self.wish <= Wish.HOLD:
                 return
             if not control.should_save:
-                self.replaced = {name: getattr(args, name) for name in _FOR_OURS}
-                for name, value in _FOR_OURS.items():
+                self.replaced = {name: getattr(args, name) for name in FOR_OURS}
+                for name, value in FOR_OURS.items():
                     setattr(args, name, value)
             control.should_save = True
 
         def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
             folder = Path(args.output_dir) / f"checkpoint-{state.global_step}"
             if not self.epoch_ends and not args.save_only_model:
-                torch.save(self.own_state(), folder / _own_of(args.process_index))
+                own = transformers_left_out.file_of(args.process_index)
+                torch.save(self.left_out(), folder / own)
                 self.wait()
                 if args.process_index == 0:
                     self.put(folder, state.global_step)
@@ -113,15 +111,16 @@ def patch(settings: AutopatchSettings, session: Any) -> None:
                     self.close()
                 session.done_here(wish)
 
-        def own_state(self) -> dict[str, Any]:
-            """Return what the Trainer leaves out, of this rank."""
-            trainer = self.trainer
-            sums = {
-                name: _plain(getattr(trainer, name)) for name in _SUMS if hasattr(trainer, name)
-            }
-            it = loader_iterators.newest_of(self.loader)
-            position = None if it is None else loader_iterators.describe(it)
-            return {"sums": sums, "rng": generators.take(), "position": position}
+        def hold(self) -> None:
+            """Copy the state, behind what a step is followed by, if that is wanted."""
+            if self.wish == Wish.HOLD:
+                self.wish = Wish.NOTHING
+                transformers_held.hold(session.held_aside, self.trainer, self.left_out())
+                session.done_here(Wish.HOLD)
+
+        def left_out(self) -> dict[str, Any]:
+            """Return what the Trainer does not save itself, of this rank."""
+            return transformers_left_out.take(self.trainer, self.loader)
 
         def wait(self) -> None:
             """Wait for the other ranks."""
@@ -139,6 +138,7 @@ def patch(settings: AutopatchSettings, session: Any) -> None:
                 details = {"framework": "transformers", "world_size": ranks().world_size}
                 self.store.put(step, {FILE: path}, lease=self.held, move=True, details=details)
             self.store.prune(KEPT, lease=self.held)
+            self.newest = step
 
         def close(self) -> None:
             """Let go of the store's lease."""
@@ -159,7 +159,7 @@ def patch(settings: AutopatchSettings, session: Any) -> None:
                         archive.extractall(self.unpacked, filter="data")
                 self.wait()
             folder = self.unpacked / f"checkpoint-{stored.step}"
-            own = folder / _own_of(self.trainer.args.process_index)
+            own = folder / transformers_left_out.file_of(self.trainer.args.process_index)
             if own.exists():
                 going_on[:] = [torch.load(own, weights_only=True)]
             if stored.details["world_size"] != ranks().world_size:
@@ -169,6 +169,7 @@ def patch(settings: AutopatchSettings, session: Any) -> None:
                     f"it was saved by {stored.details['world_size']} processes, here are "
                     f"{ranks().world_size}: its epochs have another number of steps",
                 )
+            self.newest = stored.step
             self.part.goes_on(stored.step)
             return str(folder)
 
@@ -195,10 +196,18 @@ def patch(settings: AutopatchSettings, session: Any) -> None:
             if path is not None:
                 kwargs = {**kwargs, "resume_from_checkpoint": path}
             return wrapped(*args, **kwargs)
+        except BaseException:
+            if session.held_aside is not None:
+                transformers_held.save(session.held_aside, trainer, own.newest, own.put)
+            raise
         finally:
             going_on.clear()
             own.close()
             own.part.ended(trainer.state.global_step, trainer.args.process_index)
+
+    def finish_step(wrapped: Any, trainer: Any, args: Any, kwargs: Any) -> None:
+        wrapped(*args, **kwargs)
+        trainer._curitorch.hold()
 
     def skip(wrapped: Any, instance: Any, args: Any, kwargs: Any) -> Any:
         """Return the loader itself, which is led to where it stood as it is iterated over."""
@@ -234,13 +243,6 @@ def patch(settings: AutopatchSettings, session: Any) -> None:
     wrap_function_wrapper(Trainer, "__init__", made)
     wrap_function_wrapper(Trainer, "train", train)
     wrap_function_wrapper(Trainer, "get_train_dataloader", make_loader)
+    wrap_function_wrapper(Trainer, "_maybe_log_save_evaluate", finish_step)
     wrap_function_wrapper(Trainer, "_load_rng_state", load_generators)
     wrap_function_wrapper(transformers.trainer, "skip_first_batches", skip)
-
-
-def _own_of(rank: int) -> str:
-    return f"curitorch-{rank}.pt"
-
-
-def _plain(value: Any) -> Any:
-    return value.item() if hasattr(value, "item") else value

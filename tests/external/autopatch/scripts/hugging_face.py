@@ -3,6 +3,7 @@
 import argparse
 import os
 import random
+import time
 
 os.environ["HF_HUB_OFFLINE"] = "1"
 import torch
@@ -42,6 +43,11 @@ class Say(TrainerCallback):
         if state.is_world_process_zero:
             kept = {k: v for k, v in logs.items() if "runtime" not in k and "per_second" not in k}
             print(state.global_step, kept, flush=True)
+
+    def on_step_end(self, args, state, control, **kwargs):
+        time.sleep(float(os.environ.get("SLOW", "0")))
+        if state.global_step == int(os.environ.get("FAILS_AT", "-1")):
+            raise KeyError("the user's own")
 
     def on_epoch_begin(self, args, state, control, **kwargs):
         if state.is_world_process_zero:
