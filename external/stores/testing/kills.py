@@ -2,21 +2,36 @@
 
 import random
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
 from ..kinds import open_store
 from ..store import Store
+from .forks import Forks
 from .store_case import StoreCase, contents
-from .writing import LARGE, start_writer, wait_for_lease
+from .writing import LARGE, wait_for_lease
 
 AFTER_SECONDS = 0.2  # at most, from the moment at which it began to put
+
+
+IMPORTS = """
+from curitorch.external.stores import open_store
+from curitorch.external.stores.testing import writing
+open_store(sys.argv[1], sys.argv[2]).close()  # which imports its client
+"""
+WRITE = """
+from curitorch.external.stores.testing import writing
+writing.main()
+"""
+DEAD_HOLDER = "ignore:Waiting to see whether the holder lives"  # it does not: it was killed
 
 
 class Kills(StoreCase):
     """Writers that are killed, in processes of their own."""
 
+    @pytest.mark.filterwarnings(DEAD_HOLDER)
     def test_kill_9_loses_at_most_what_was_under_way(
         self, recipe: tuple[str, str], tmp_path: Path
     ) -> None:
@@ -24,36 +39,61 @@ class Kills(StoreCase):
 
     @pytest.mark.slow
     @pytest.mark.timeout(1800)
+    @pytest.mark.filterwarnings(DEAD_HOLDER)
     def test_kill_9_at_many_moments_loses_at_most_what_was_under_way(
         self, recipe: tuple[str, str], tmp_path: Path
     ) -> None:
         self._kill(self.MANY_KILLS, recipe, tmp_path)
 
     def _kill(self, times: int, recipe: tuple[str, str], folder: Path) -> None:
-        moments = random.Random(times)
-        newest = 0
-        for _ in range(times):
-            said = self._write_and_kill(recipe, folder, newest + 1, moments)
-            stored = [int(line.split()[1]) for line in said if line.startswith("stored")]
-            with open_store(*recipe) as store:
-                newest = check_all(store, folder, at_least=max([newest, *stored]))
-                with wait_for_lease(store, "the-next-one", self.LEASE_SECONDS):
-                    assert self.leftovers() == []
-                assert check_all(store, folder, at_least=newest) == newest
+        lanes = [(self, recipe), *(self.another(f"lane-{n}") for n in range(1, self.LANES))]
+        with Forks(IMPORTS, *recipe) as forks, ThreadPoolExecutor(len(lanes)) as pool:
+            done = []
+            for number, (case, opened) in enumerate(lanes):
+                own = folder / f"lane {number}"
+                own.mkdir()
+                share = len(range(number, times, len(lanes)))
+                moments = random.Random(f"{number} of {times}")
+                done.append(pool.submit(_kill_in_turn, case, forks, opened, own, share, moments))
+            for each in done:
+                each.result()
 
-    def _write_and_kill(
-        self, recipe: tuple[str, str], folder: Path, first_step: int, moments: random.Random
-    ) -> list[str]:
-        with start_writer(*recipe, folder, first_step=first_step) as writer:
-            assert writer.stdout is not None
-            said = [writer.stdout.readline()]
-            assert said == [f"putting {first_step}\n"]
-            if first_step == 1:  # so that there is something to lose, however slow this machine is
-                said.append(writer.stdout.readline())
-                assert said[-1] == "stored 1\n"
-            time.sleep(moments.uniform(0, AFTER_SECONDS))
-            writer.kill()
-            return [*said, *writer.stdout.read().splitlines()]
+
+def _kill_in_turn(
+    case: StoreCase,
+    forks: Forks,
+    recipe: tuple[str, str],
+    folder: Path,
+    times: int,
+    moments: random.Random,
+) -> None:
+    newest = 0
+    for _ in range(times):
+        said = _write_and_kill(forks, recipe, folder, newest + 1, moments)
+        stored = [int(line.split()[1]) for line in said if line.startswith("stored")]
+        with open_store(*recipe) as store:
+            newest = check_all(store, folder, at_least=max([newest, *stored]))
+            with wait_for_lease(store, "the-next-one", case.LEASE_SECONDS):
+                assert case.leftovers() == []
+            assert check_all(store, folder, at_least=newest) == newest
+
+
+def _write_and_kill(
+    forks: Forks,
+    recipe: tuple[str, str],
+    folder: Path,
+    first_step: int,
+    moments: random.Random,
+) -> list[str]:
+    with forks.start(WRITE, *recipe, str(folder), str(first_step)) as writer:
+        said = [writer.said.readline()]
+        assert said == [f"putting {first_step}\n"]
+        if first_step == 1:  # so that there is something to lose, however slow this machine is
+            said.append(writer.said.readline())
+            assert said[-1] == "stored 1\n"
+        time.sleep(moments.uniform(0, AFTER_SECONDS))
+        forks.kill(writer)
+        return [*said, *writer.said.read().splitlines()]
 
 
 def check_all(store: Store, folder: Path, *, at_least: int) -> int:

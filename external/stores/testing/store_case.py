@@ -15,6 +15,8 @@ class StoreCase:
     Attributes:
         KILLS: How many writers are killed in the quick test of it.
         MANY_KILLS: How many in the slow one.
+        LANES: In how many stores at a time that is done, where a dead holder's lease is waited
+            for; above 1 override `another`.
         LEASE_SECONDS: Within which the lease of a holder that was killed is free again.
         LEASE_RUNS_OUT_SECONDS: After which a lease that nobody renews has run out; 0 if leases do
             not go by time.
@@ -22,6 +24,7 @@ class StoreCase:
 
     KILLS = 10
     MANY_KILLS = 100
+    LANES = 1
     LEASE_SECONDS = 10.0
     LEASE_RUNS_OUT_SECONDS = 0.0
 
@@ -35,6 +38,10 @@ class StoreCase:
         """Open the store of `recipe`."""
         with open_store(*recipe) as store:
             yield store
+
+    def another(self, name: str) -> tuple["StoreCase", tuple[str, str]]:
+        """Return one more empty store's recipe, and a case whose `leftovers` are that store's."""
+        raise NotImplementedError("Override another(), or leave LANES at 1.")
 
     def damage(self, checkpoint: StoredCheckpoint, name: str, content: bytes | None) -> None:
         """Make `content` what is stored of one file, behind the store's back; None deletes it."""

@@ -75,5 +75,10 @@ def say(words: str) -> None:
     sys.stdout.flush()
 
 
-if __name__ == "__main__":
+def main() -> None:
+    """Put what the command line says."""
     write_for_ever(sys.argv[1], sys.argv[2], Path(sys.argv[3]), int(sys.argv[4]))
+
+
+if __name__ == "__main__":
+    main()

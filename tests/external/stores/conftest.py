@@ -1,7 +1,8 @@
-"""A service that the tests of one file share."""
+"""What the tests of one file share: a service, and a process that trainers are forked from."""
 
 import pytest
 
+from curitorch.external.stores.testing.forks import Forks
 from curitorch.external.stores.testing.running_service import RunningService
 
 
@@ -10,3 +11,10 @@ def shared(tmp_path_factory):
     folder = tmp_path_factory.mktemp("service")
     with RunningService(folder, "--body-seconds", "0.5", "--idle-seconds", "0.5") as service:
         yield service
+
+
+@pytest.fixture(scope="module")
+def trainers():
+    """Starts trainers that are killed, without two seconds of imports for each."""
+    with Forks("import torch, curitorch.external.stores.saver") as forks:
+        yield forks

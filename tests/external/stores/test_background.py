@@ -1,7 +1,5 @@
 import os
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -111,7 +109,6 @@ from curitorch.external.stores.saving.target import FileTarget
 writer = BackgroundWriter(FileTarget())
 state = [torch.zeros(1_000_000) for _ in range(4)]
 folder = Path(sys.argv[1])
-print("ready", flush=True)
 step = 0
 while True:
     step += 1
@@ -124,17 +121,11 @@ while True:
 """
 
 
-def killed_while_saving(folder: Path, delay: float) -> int:
+def killed_while_saving(trainers, folder: Path, delay: float) -> int:
     """Kill a trainer in the middle of its saves; returns how many whole files there are."""
-    trainer = subprocess.Popen(
-        [sys.executable, "-c", TRAINER, str(folder)], stdout=subprocess.PIPE, text=True
-    )
-    assert trainer.stdout.readline() == "ready\n"
-    assert trainer.stdout.readline() == "saving\n"
-    time.sleep(delay)
-    trainer.kill()
-    trainer.wait()
-    trainer.stdout.close()
+    with trainers.start(TRAINER, str(folder)) as trainer:
+        assert trainer.said.readline() == "saving\n"
+        time.sleep(delay)
     deadline = time.monotonic() + 30
     while list(folder.glob(f"{TEMPORARY_PREFIX}*")):  # the writer ends what it was given
         assert time.monotonic() < deadline
@@ -149,19 +140,21 @@ def killed_while_saving(folder: Path, delay: float) -> int:
     return len(files)
 
 
-def test_kill_9_of_the_trainer_loses_at_most_the_save_under_way_and_tears_nothing(tmp_path):
+def test_kill_9_of_the_trainer_loses_at_most_the_save_under_way_and_tears_nothing(
+    tmp_path, trainers
+):
     for moment in range(5):
         folder = tmp_path / str(moment)
         folder.mkdir()
-        assert killed_while_saving(folder, delay=moment * 0.013) >= 2
+        assert killed_while_saving(trainers, folder, delay=moment * 0.013) >= 2
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
-def test_kill_9_of_the_trainer_at_many_moments(tmp_path):
+def test_kill_9_of_the_trainer_at_many_moments(tmp_path, trainers):
     for moment in range(40):
         folder = tmp_path / str(moment)
         folder.mkdir()
-        assert killed_while_saving(folder, delay=moment * 0.004) >= 2
+        assert killed_while_saving(trainers, folder, delay=moment * 0.004) >= 2
         for path in folder.iterdir():
             path.unlink()

@@ -1,9 +1,5 @@
 """Deferred copies through the saver and Lightning's Trainer: every file is of one single step."""
 
-import os
-import signal
-import subprocess
-import sys
 import time
 
 import pytest
@@ -243,18 +239,13 @@ for step in range(1, 10**9):
 
 @pytest.mark.parametrize("moments", [3, pytest.param(30, marks=pytest.mark.slow)])
 def test_kill_9_of_the_trainer_loses_at_most_the_save_under_way_and_mixes_nothing(
-    tmp_path, moments
+    tmp_path, trainers, moments
 ):
     for moment in range(moments):
         root = tmp_path / str(moment)
-        trainer = subprocess.Popen(
-            [sys.executable, "-c", TRAINER, str(root)], stdout=subprocess.PIPE, text=True
-        )
-        assert trainer.stdout.readline() == "saving\n"
-        time.sleep(moment * 0.007)  # another moment each time
-        os.kill(trainer.pid, signal.SIGKILL)
-        trainer.wait()
-        trainer.stdout.close()
+        with trainers.start(TRAINER, str(root)) as trainer:
+            assert trainer.said.readline() == "saving\n"
+            time.sleep(moment * 0.007)  # another moment each time
         store = LocalStore(root)
         with store.lease("after"):  # the writer is done or dead: what it left is swept
             steps = [c.step for c in store.list()]

@@ -3,8 +3,6 @@
 import os
 import pickle
 import signal
-import subprocess
-import sys
 import time
 
 import pytest
@@ -138,20 +136,14 @@ while True:
 """
 
 
-def killed_while_saving(store: Store, folder, delay: float) -> None:
+def killed_while_saving(trainers, store: Store, folder, delay: float) -> None:
     """Kill a trainer that saves again and again; what it staged lands, and nothing is torn."""
-    trainer = subprocess.Popen(
-        [sys.executable, "-c", TRAINER, pickle.dumps(store).hex()],
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-    for _ in range(2):
-        trainer.stdout.readline()
-    time.sleep(delay)
-    trainer.kill()
-    staged = max(2, *(int(line) for line in trainer.stdout.read().splitlines() or ["2"]))
-    trainer.wait()
-    trainer.stdout.close()
+    with trainers.start(TRAINER, pickle.dumps(store).hex()) as trainer:
+        for _ in range(2):
+            trainer.said.readline()
+        time.sleep(delay)
+        trainers.kill(trainer)
+        staged = max(2, *(int(line) for line in trainer.said.read().splitlines() or ["2"]))
     deadline = time.monotonic() + 60
     while not (steps := [c.step for c in store.list()]) or steps[-1] < staged:
         assert time.monotonic() < deadline, (steps, staged)
@@ -166,16 +158,16 @@ def killed_while_saving(store: Store, folder, delay: float) -> None:
         store.delete(checkpoint.step)
 
 
-def test_what_a_killed_trainer_has_staged_lands_in_the_store(tmp_path, store):
+def test_what_a_killed_trainer_has_staged_lands_in_the_store(tmp_path, store, trainers):
     for moment in range(2):
-        killed_while_saving(store, tmp_path, delay=moment * 0.02)
+        killed_while_saving(trainers, store, tmp_path, delay=moment * 0.02)
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
-def test_what_a_killed_trainer_has_staged_lands_at_100_moments(tmp_path, store):
+def test_what_a_killed_trainer_has_staged_lands_at_100_moments(tmp_path, store, trainers):
     for moment in range(100):
-        killed_while_saving(store, tmp_path, delay=moment * 0.003)
+        killed_while_saving(trainers, store, tmp_path, delay=moment * 0.003)
 
 
 def test_a_killed_writer_loses_its_save_alone_and_the_next_one_starts_another(store):

@@ -2,9 +2,6 @@
 
 import itertools
 import os
-import signal
-import subprocess
-import sys
 import time
 
 import pytest
@@ -288,21 +285,13 @@ for step in range(1, 10**9):
 @BOTH
 @pytest.mark.parametrize("moments", [3, pytest.param(25, marks=pytest.mark.slow)])
 def test_kill_9_in_the_middle_leaves_whole_checkpoints_and_no_leftovers(
-    tmp_path, moments, asynchronous
+    tmp_path, trainers, moments, asynchronous
 ):
     for moment in range(moments):
         root = tmp_path / str(moment)
-        trainer = subprocess.Popen(
-            [sys.executable, "-c", TRAINER, str(root), str(asynchronous)],
-            stdout=subprocess.PIPE,
-            text=True,
-            start_new_session=True,
-        )
-        assert trainer.stdout.readline() == "saving\n"
-        time.sleep(moment * 0.009)  # another moment each time
-        os.kill(trainer.pid, signal.SIGKILL)
-        trainer.wait()
-        trainer.stdout.close()
+        with trainers.start(TRAINER, str(root), str(asynchronous)) as trainer:
+            assert trainer.said.readline() == "saving\n"
+            time.sleep(moment * 0.009)  # another moment each time
         store = LocalStore(root)
         existing = store.list()
         assert len(existing) >= 1

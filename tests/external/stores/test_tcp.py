@@ -1,5 +1,6 @@
 """The TCP store: it keeps the contract of all stores, over networks that break."""
 
+import copy
 import subprocess
 import sys
 
@@ -23,12 +24,18 @@ def shared_service(tmp_path_factory):
 
 class TestTcpStore(StoreContract, OlderRecords):
     KILLS = 3
+    LANES = 4
     LEASE_RUNS_OUT_SECONDS = 0.8
 
     @pytest.fixture
     def recipe(self, shared_service, request):
         self.service, self.job = shared_service, f"job-{abs(hash(request.node.name))}"
         return shared_service.recipe(self.job)
+
+    def another(self, name):
+        beside = copy.copy(self)
+        beside.job = f"{self.job}-{name}"
+        return beside, self.service.recipe(beside.job)
 
     @property
     def folder(self):
