@@ -84,8 +84,7 @@ class Uploads:
         self._before: dict[Path, dict[str, State]] = {}
         self._calls: queue.SimpleQueue[_Call | None] = queue.SimpleQueue()
         self._thread: threading.Thread | None = None
-        self._store: Store | None = None
-        self._lease: Lease | None = None
+        self._opened: tuple[Store, Lease] | None = None
         self._held = contextlib.ExitStack()
         self._last_step: int | None = None
         self._warned: set[str] = set()
@@ -186,21 +185,19 @@ class Uploads:
                 "since the last time. Save before, or pass the path.",
             )
             return
-        if self._store is None:
-            self._store = self._held.enter_context(self._open_store())
-            self._lease = self._held.enter_context(self._store.lease(holder()))
+        store, lease = self._opened = self._opened or self._open()
         if self._journal is not None:
             self._journal.fsync()  # what led to this step is as durable as the step
         names = stored_names(paths)
         details = {**call.details, "paths": {names[path]: path for path in paths}}
-        with self._store.drafting() as folder:
+        with store.drafting() as folder:
             for path in paths:
                 self._copy(call, path, views, folder / names[path])
-            stored = self._store.put(
+            stored = store.put(
                 call.step,
                 {name: folder / name for name in names.values()},
                 details=details,
-                lease=self._lease,
+                lease=lease,
                 move=True,
             )
         if self._journal is not None:
@@ -208,7 +205,15 @@ class Uploads:
                 "checkpoint", step=stored.step, epoch=details.get("epoch"), bytes=stored.bytes
             )
         if self._retention is not None:
-            self._store.prune(self._retention, lease=self._lease)
+            store.prune(self._retention, lease=lease)
+
+    def _open(self) -> tuple[Store, Lease]:
+        """Open and lease the store until the thread ends: both, or neither."""
+        with contextlib.ExitStack() as both:
+            store = both.enter_context(self._open_store())
+            lease = both.enter_context(store.lease(holder()))
+            self._held.enter_context(both.pop_all())
+        return store, lease
 
     def _copy(self, call: _Call, path: str, views: list[dict[str, State]], target: Path) -> None:
         """Copy a file that is as one of the ranks saw it when it called.

@@ -168,6 +168,23 @@ def test_a_store_that_fails_costs_a_warning_and_a_count_and_the_next_upload_work
     assert "3 uploads were lost" in caplog.text
 
 
+def test_nothing_is_uploaded_without_a_lease_when_it_could_not_be_had_at_first(
+    tmp_path, saves, uploads
+):
+    one = uploads()
+    with LocalStore(tmp_path / "store") as store, store.lease("somebody-else"):
+        for step in (1, 2):
+            (saves / "a.pt").write_text("x" * step)
+            one.add(step, saves, details={})
+        while one.lost < 2:
+            time.sleep(0.01)
+    (saves / "a.pt").write_text("when it is free")
+    one.add(3, saves, details={})
+    one.close()
+    assert content(tmp_path, 3) == {"a.pt": "when it is free"}
+    assert one.lost == 2
+
+
 def test_nothing_new_is_said_once_and_is_no_loss(saves, uploads, caplog):
     one = uploads()
     one.add(1, saves, details={})
