@@ -3,14 +3,19 @@
 import json
 import os
 import re
+import shutil
 import signal
 import time
 
+import boto3
 import pytest
 
 from curitorch.cachers import TrainingRun
 from curitorch.external.journal import read_journal
 from curitorch.external.rank_report import read_reports
+from curitorch.external.stores import open_store
+from curitorch.external.stores.testing.running_service import RunningService
+from tests.external.stores.swift import running_swift
 
 EXPERIMENT = """
     import curifactory as cf
@@ -61,15 +66,18 @@ def sdk_project(project):
     project.write(
         {
             "params/one.py": """
-                import os
-                from curitorch.params import LaunchParams, TrainingParams
+                import json, os
+                from curitorch.params import CheckpointParams, LaunchParams, TrainingParams
 
                 def get_params():
                     launch = json.loads(os.environ.get("LAUNCH", "{}"))
+                    checkpoint = json.loads(os.environ.get("CHECKPOINT", "{}"))
                     return [TrainingParams(
-                        name="one", launch=LaunchParams(processes_per_node=2, **launch)
+                        name="one",
+                        launch=LaunchParams(processes_per_node=2, **launch),
+                        checkpoint=CheckpointParams(**checkpoint),
                     )]
-            """.replace("import os\n", "import json, os\n", 1)
+            """
         }
     )
     return project
@@ -79,8 +87,20 @@ def rank_pid(run, rank):
     return next(r.pid for r in read_reports(run / "logs/attempt-0") if r.rank == rank)
 
 
-def uploads(run):
-    return [json.loads(path.read_text()) for path in sorted(run.glob("checkpoints/step-*.json"))]
+@pytest.fixture
+def store(request, tmp_path, monkeypatch):
+    """The settings of a store of the kind that the test names, for the run called `{run}`."""
+    if request.param == "local":
+        yield "local", f"root={tmp_path}/kept/{{run}}"
+    elif request.param == "tcp":
+        with RunningService(tmp_path) as service:
+            yield service.recipe("{run}")
+    else:
+        with running_swift() as server:
+            for name, value in server.credentials.items():
+                monkeypatch.setenv(name, value)
+            boto3.client("s3", endpoint_url=server.endpoint_url).create_bucket(Bucket="kept")
+            yield "s3", f"root=s3://kept/{{run}}/,endpoint_url={server.endpoint_url}"
 
 
 def test_a_script_is_shown_reported_and_complete_like_our_own_trainer(sdk_project):
@@ -107,11 +127,17 @@ def test_a_script_is_shown_reported_and_complete_like_our_own_trainer(sdk_projec
     assert len(run.attempts()) == 1
 
 
-@pytest.mark.parametrize("victim", ["rank 1", "the experiment"])
+@pytest.mark.parametrize(
+    ("victim", "store"),
+    [("rank 1", "local"), ("the experiment", "tcp"), ("rank 1", "s3")],
+    indirect=["store"],
+)
 @pytest.mark.slow
 def test_sigterm_in_the_middle_uploads_from_both_ranks_and_the_next_run_goes_on(
-    sdk_project, monkeypatch, victim
+    sdk_project, monkeypatch, victim, store
 ):
+    kind, settings = store
+    monkeypatch.setenv("CHECKPOINT", json.dumps({"store": kind, "store_settings": settings}))
     monkeypatch.setenv("SLOW", "0.1")
     process = sdk_project.start()
     path = sdk_project.wait_for_step(25)
@@ -123,9 +149,14 @@ def test_sigterm_in_the_middle_uploads_from_both_ranks_and_the_next_run_goes_on(
     stop = read_journal(path / "journal.jsonl")[-1]
     assert (stop["event"], stop["reason"]) == ("stop", "SIGTERM")
     assert [a["outcome"] for a in sdk_project.attempts(path)] == ["stopped"]
-    emergency = uploads(path)[-1]
-    assert emergency["step"] == stop["step"]
-    assert emergency["details"]["save_type"] == "EMERGENCY"
+    assert not (path / "checkpoints").exists()
+    with open_store(kind, settings.replace("{run}", path.name)) as kept:
+        emergency = kept.newest_valid()
+        steps = [checkpoint.step for checkpoint in kept.list()]
+    assert emergency.step == stop["step"]
+    assert emergency.details["save_type"] == "EMERGENCY"
+    assert steps == [20, stop["step"]]
+    shutil.rmtree(path / "saves")  # as on another machine: only the store has them
     for rank in (0, 1):  # both stood at that step, and said so
         name = "journal.jsonl" if rank == 0 else "logs/attempt-0/rank-1.jsonl"
         last = [e for e in read_journal(path / name) if e["event"] == "step"][-1]
