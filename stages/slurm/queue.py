@@ -98,21 +98,45 @@ def parse_queue(text: str) -> list[QueuedJob]:
     return sorted(jobs, key=lambda job: int(job.job_id) if job.job_id.isdecimal() else 0)
 
 
-def final_state(job: JobRecord) -> str:
-    """Return how a job ended that the queue no longer knows: by sacct, or UNKNOWN without it."""
+@dataclass(frozen=True)
+class Ending:
+    """How a job ended; `code` and `signal` are those of its script, None where nobody knows."""
+
+    state: str
+    code: int | None = None
+    signal: int | None = None
+
+    def __str__(self) -> str:
+        said = f" by signal {self.signal}" if self.signal else ""
+        return f"{self.state} with exit code {self.code}{said}" if self.code or said else self.state
+
+
+def ending(job: JobRecord) -> Ending:
+    """Return how a job ended that the queue no longer knows, UNKNOWN where nobody does.
+
+    Asked are the accounting, and without one the log of completed jobs (`sacct -c`), which knows
+    no members of arrays.
+    """
     if not job.selector or shutil.which("sacct") is None:
-        return UNKNOWN
-    words = ["sacct", "-n", "-P", "-X", "-j", job.selector, "-o", "State"]
-    try:
-        return parse_accounting(_run(words))
-    except SlurmUnreachable:  # a cluster without accounting
-        return UNKNOWN
+        return Ending(UNKNOWN)
+    words = ["sacct", "-j", job.selector, "-n", "-P", "-o", "State,ExitCode"]
+    for source in ["-X", "-c"] if job.index is None else ["-X"]:
+        try:
+            found = parse_accounting(_run([*words, source]))
+        except SlurmUnreachable:  # a cluster without it
+            continue
+        if found is not None:
+            return found
+    return Ending(UNKNOWN)
 
 
-def parse_accounting(text: str) -> str:
-    """Read the state in sacct's last line: `CANCELLED by 1000` is CANCELLED."""
-    states = re.findall(r"^\s*([A-Z_]+)", text, re.MULTILINE)
-    return states[-1] if states else UNKNOWN
+def parse_accounting(text: str) -> Ending | None:
+    """Read sacct's last line: `CANCELLED by 1000|0:15`; None if it says nothing of the end."""
+    lines = re.findall(r"^\s*([A-Z_]+)[^|\n]*(?:\|(\d+):(\d+))?", text, re.MULTILINE)
+    if not lines or lines[-1][0] not in ENDED:
+        return None
+    state, code, number = lines[-1]
+    return Ending(state, int(code), int(number)) if code else Ending(state)
 
 
 def signal_batch(job: JobRecord, name: str) -> None:

@@ -21,7 +21,7 @@ from ..stall import StallWatch, stacks_by
 from ..supervision import no_model
 from .following import TICK_SECONDS, Followed, Follower
 from .job import AllocatedJob, Job, SubmittedJob, start_job
-from .queue import ENDED, UNKNOWN, final_state
+from .queue import ENDED, UNKNOWN, Ending, ending
 
 USAGE_ERROR = 2
 KILLED = 137  # as shells have it: 128 + SIGKILL
@@ -118,10 +118,11 @@ def check_end(followed: Followed, *, interrupted: bool) -> None:
     if run.is_complete:
         return
     attempt = followed.attempt()
-    state = followed.state if followed.state in ENDED else _final(job)
+    end = Ending(followed.state) if followed.state in ENDED else _ending(job)
+    state = end.state
     killed_as = None
     if attempt is not None and (attempt.outcome is None or followed.stalled):  # it was killed
-        killed_as = f"{job.describe()} ending as {state}"
+        killed_as = f"{job.describe()} ending as {end}"
         saved = followed.progress.stop_reason is not None
         asked = interrupted or saved or (state == "CANCELLED" and not followed.stalled)
         if followed.stalled:
@@ -135,7 +136,7 @@ def check_end(followed: Followed, *, interrupted: bool) -> None:
     if attempt is None:
         if state == "CANCELLED":
             raise TrainerStopped(f"{name} was cancelled before it began. {AGAIN}")
-        raise _never_began(followed, f"{name} ended as {state} before its script began")
+        raise _never_began(followed, f"{name} ended as {end} before its script began")
     if attempt.outcome == "stopped":
         raise TrainerStopped(
             f"{name} was asked to stop and did, at step {followed.progress.step}. {AGAIN} "
@@ -193,8 +194,8 @@ def _stacks(job: Job, run: Path, attempt: Attempt) -> str:
     return stacks_by(job.ask_for_stacks, run, attempt, reports)
 
 
-def _final(job: Job) -> str:
-    return final_state(job.record) if isinstance(job, SubmittedJob) else UNKNOWN
+def _ending(job: Job) -> Ending:
+    return ending(job.record) if isinstance(job, SubmittedJob) else Ending(UNKNOWN)
 
 
 def _never_began(followed: Followed, cause: str) -> TrainerFailed:

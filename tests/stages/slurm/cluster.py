@@ -8,6 +8,8 @@ with ports and a munge key of their own, so that several clusters can stand side
 of the nodes, n1 and n2, are known inside jobs only.
 """
 
+import contextlib
+import importlib.util
 import os
 import platform
 import random
@@ -22,6 +24,12 @@ import time
 from pathlib import Path
 
 import psutil
+
+_SPEC = importlib.util.spec_from_file_location(
+    "slurm_accounting", Path(__file__).with_name("accounting.py")
+)
+accounting = importlib.util.module_from_spec(_SPEC)
+_SPEC.loader.exec_module(accounting)
 
 PROGRAMS = ("slurmctld", "slurmd", "munged", "unshare")
 CPUS = 16  # each node claims so many, whatever the machine has: its jobs mostly wait
@@ -69,8 +77,8 @@ PartitionName=high Nodes=n1,n2 MaxTime=INFINITE PriorityTier=10 PreemptMode=OFF 
 """
 
 
-def missing() -> str | None:
-    """Return why no cluster can be started here, or None."""
+def missing(*, accounts: bool = False) -> str | None:
+    """Return why no cluster can be started here, or None; with `accounts`, none that keeps them."""
     if sys.platform != "linux" or os.geteuid() != 0:
         return "needs root and Linux, to start a Slurm of its own"
     absent = [name for name in PROGRAMS if shutil.which(name, path=_path()) is None]
@@ -81,31 +89,34 @@ def missing() -> str | None:
     private = ["unshare", "-m", "--propagation", "private", "true"]
     if subprocess.run(private, capture_output=True, check=False).returncode:
         return "cannot mount in a namespace of its own, where Slurm's nodes have their names"
-    return None
+    return accounting.missing(_path()) if accounts else None
 
 
-def up(folder: Path, **settings: object) -> dict[str, str]:
+def up(folder: Path, *, accounts: bool = False, **settings: object) -> dict[str, str]:
     """Start the daemons; returns the variables with which commands find this cluster.
 
     Args:
         folder: Where all of it lies, sockets too: a short path.
+        accounts: Whether it keeps accounts of its jobs in a database.
         settings: Lines of slurm.conf that are to be others, such as `MinJobAge=2`.
     """
     folder.mkdir(parents=True, exist_ok=True)
     folder.chmod(0o755)
-    ports = _free_ports(1 + len(NODES))
+    ports = _free_ports(2 + len(NODES))
     host = platform.node().split(".")[0]
     nodes = [
         f"NodeName={name} NodeHostname={host} NodeAddr=127.0.0.1 Port={port} CPUs={CPUS} "
         "RealMemory=8000 State=UNKNOWN"
-        for name, port in zip(NODES, ports[1:], strict=True)
+        for name, port in zip(NODES, ports[2:], strict=True)
     ]
     first = random.randint(1000, 50000)  # rendezvous ports come from it
     text = CONF.format(
         folder=folder, host=host, ports=ports, nodes="\n".join(nodes), first=first, number=first
     )
+    if accounts:
+        settings |= accounting.settings(folder, ports[1])
     for name, value in settings.items():
-        text = re.sub(rf"^{name}=.*$", f"{name}={value}", text, flags=re.MULTILINE)
+        text = re.sub(rf"^{name}=.*\n", "", text, flags=re.MULTILINE) + f"{name}={value}\n"
     (folder / "slurm.conf").write_text(text)
     (folder / "hosts").write_text(
         Path("/etc/hosts").read_text() + "".join(f"127.0.0.1 {name}\n" for name in NODES)
@@ -117,6 +128,8 @@ def up(folder: Path, **settings: object) -> dict[str, str]:
     environment = {**os.environ, "SLURM_CONF": str(folder / "slurm.conf"), "PATH": _path()}
     _start("munged", f"--key-file={key}", f"--socket={folder}/munge.socket", folder=folder)
     _wait(lambda: (folder / "munge.socket").exists(), "munged")
+    if accounts:
+        accounting.up(folder, host=host, port=ports[1], environment=environment)
     _run(["slurmctld"], environment)
     for name in NODES:
         start_node(folder, name)
@@ -154,8 +167,9 @@ def down(folder: Path) -> None:
     )
     subprocess.run(["scancel", "--user=root"], env=environment, check=False)
     time.sleep(0.5)
-    for name in (*(f"slurmd-{node}" for node in NODES), "slurmctld", "munged"):
-        _end(folder / f"{name}.pid")
+    nodes = [f"slurmd-{node}" for node in NODES]
+    for names in ([*nodes, "slurmctld"], ["slurmdbd"], ["mariadbd", "munged"]):
+        _end([folder / f"{name}.pid" for name in names])
 
 
 def _start(program: str, *words: str, folder: Path) -> None:
@@ -183,16 +197,16 @@ def _wait(until, what: str, seconds: float = 30.0) -> None:
         time.sleep(0.1)
 
 
-def _end(pid_file: Path) -> None:
-    try:
-        pid = int(pid_file.read_text())
-        os.kill(pid, signal.SIGTERM)
-        for _ in range(50):
-            os.kill(pid, 0)
-            time.sleep(0.1)
-        os.kill(pid, signal.SIGKILL)
-    except (OSError, ValueError):  # it has ended
-        return
+def _end(pid_files: list[Path]) -> None:
+    daemons = []
+    for file in pid_files:
+        with contextlib.suppress(OSError, ValueError, psutil.Error):  # it has ended
+            daemons.append(psutil.Process(int(file.read_text())))
+            daemons[-1].terminate()
+    _, left = psutil.wait_procs(daemons, timeout=5)
+    for daemon in left:
+        with contextlib.suppress(psutil.Error):
+            daemon.kill()
 
 
 def _free_ports(count: int) -> list[int]:

@@ -28,15 +28,15 @@ _TOY.loader.exec_module(toy)
 
 
 @contextlib.contextmanager
-def running(**settings):
+def running(*, accounts=False, **settings):
     """Run a cluster, and give the path of its configuration."""
-    reason = cluster.missing()
+    reason = cluster.missing(accounts=accounts)
     if reason is not None:
         pytest.skip(reason)
     with tempfile.TemporaryDirectory(prefix="slurm-", dir="/tmp") as name:  # sockets: short paths
         folder = Path(name)
         try:
-            variables = cluster.up(folder, **settings)
+            variables = cluster.up(folder, accounts=accounts, **settings)
             yield variables["SLURM_CONF"]
         finally:
             cluster.down(folder)

@@ -2,7 +2,8 @@
 # Installs Slurm for the tests, where root and apt are; does nothing elsewhere, or where it is there.
 # No daemon is started: while apt works, policy-rc.d forbids it.
 PATH=$PATH:/usr/sbin:/sbin
-if command -v slurmctld >/dev/null && command -v munged >/dev/null; then exit 0; fi
+if command -v slurmctld >/dev/null && command -v munged >/dev/null &&
+    command -v slurmdbd >/dev/null && command -v mariadbd >/dev/null; then exit 0; fi
 if [ "$(id -u)" != 0 ] || ! command -v apt-get >/dev/null; then
     echo 'The tests on a real Slurm are left out: they need root and apt.'
     exit 0
@@ -15,7 +16,8 @@ if [ ! -e "$policy" ]; then
 fi
 export DEBIAN_FRONTEND=noninteractive
 log=$(mktemp)
-if ! { apt-get update && apt-get install -y --no-install-recommends slurm-wlm munge; } >"$log" 2>&1
+packages='slurm-wlm munge slurmdbd slurm-wlm-mysql-plugin mariadb-server-core'
+if ! { apt-get update && apt-get install -y --no-install-recommends $packages; } >"$log" 2>&1
 then
     tail -n 20 "$log"
     echo 'Slurm could not be installed; its tests will say so.'

@@ -60,16 +60,19 @@ def test_what_is_no_line_of_ours_is_let_be():
 
 
 @pytest.mark.parametrize(
-    ("text", "state"),
+    ("text", "said"),
     [
-        ("COMPLETED\n", "COMPLETED"),
-        ("CANCELLED by 1000\n", "CANCELLED"),
-        ("PREEMPTED\nTIMEOUT\n", "TIMEOUT"),
-        ("", "UNKNOWN"),
+        ("COMPLETED|0:0\n", "COMPLETED"),
+        ("CANCELLED by 1000|0:15\n", "CANCELLED with exit code 0 by signal 15"),
+        ("PREEMPTED|0:0\nTIMEOUT|0:0\n", "TIMEOUT"),
+        ("FAILED|3:0\n", "FAILED with exit code 3"),
+        ("OUT_OF_MEMORY\n", "OUT_OF_MEMORY"),
+        ("PENDING|0:0\n", "None"),
+        ("", "None"),
     ],
 )
-def test_the_accounting_has_the_last_word(text, state):
-    assert queue.parse_accounting(text) == state
+def test_the_accounting_has_the_last_word(text, said):
+    assert str(queue.parse_accounting(text)) == said
 
 
 def test_one_command_asks_for_all_jobs(commands):
@@ -100,11 +103,36 @@ def test_without_slurm_there_is_one_sentence(monkeypatch):
         queue.look([JobRecord("x")])
 
 
-def test_without_accounting_the_end_of_an_old_job_is_unknown(commands, monkeypatch):
-    commands("sacct", "Slurm accounting storage is disabled", status=1)
-    assert queue.final_state(JobRecord("x", "12")) == "UNKNOWN"
-    commands("sacct", "OUT_OF_MEMORY\n")
-    assert queue.final_state(JobRecord("x", "12")) == "OUT_OF_MEMORY"
+def test_without_accounting_the_end_of_an_old_job_is_unknown(commands):
+    asked = commands("sacct", "Slurm accounting storage is disabled", status=1)
+    assert queue.ending(JobRecord("x", "12")) == queue.Ending("UNKNOWN")
+    assert [line.split()[-1] for line in asked.read_text().splitlines()] == ["-X", "-c"]
+    commands("sacct", "OUT_OF_MEMORY|0:9\n")
+    assert queue.ending(JobRecord("x", "12")) == queue.Ending("OUT_OF_MEMORY", 0, 9)
+
+
+REMEMBERED = [{"MinJobAge": 2, "accounts": True}, {"MinJobAge": 2}]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("slurm", REMEMBERED, indirect=True, ids=["database", "log"])
+def test_a_job_that_the_queue_forgot_is_remembered_with_its_end(slurm, tmp_path):
+    script = tmp_path / "job"
+    script.write_text("#!/bin/sh\n#SBATCH --output=/dev/null\nexit ${SLURM_ARRAY_TASK_ID:-3}\n")
+    alone = JobRecord("job", queue.submit(script, environment=os.environ))
+    array = queue.submit(script, environment=os.environ, options=["--array=0-4:4"])
+    members = [JobRecord("job", array, index) for index in (0, 4)]
+    held = JobRecord("job", queue.submit(script, environment=os.environ, options=["--hold"]))
+    queue.cancel(held)
+    jobs = [alone, *members, held]
+    slurm.wait_until(lambda: set(queue.look(jobs).values()) == {None})
+    endings = [queue.Ending("FAILED", 3, 0), queue.Ending("COMPLETED", 0, 0)]
+    endings += [queue.Ending("FAILED", 4, 0), queue.Ending("CANCELLED", 0, 0)]
+    if (slurm.folder / "slurmdbd.conf").exists():
+        slurm.wait_until(lambda: [*map(queue.ending, jobs)] == endings)  # it is told a bit later
+    else:  # members of arrays it cannot tell apart
+        assert queue.ending(alone) == endings[0]
+        assert {queue.ending(each).state for each in members} == {"UNKNOWN"}
 
 
 def test_a_job_is_found_by_its_record_or_by_its_name(commands, tmp_path):
