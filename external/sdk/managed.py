@@ -9,6 +9,7 @@ import logging
 import math
 import os
 import platform
+import secrets
 import sys
 import time
 from contextlib import ExitStack
@@ -32,6 +33,7 @@ from .journal_reporter import JournalReporter
 from .session import Session
 from .uploads import Uploads
 
+OF_SLURM = ("SLURM_JOB_ID", "SLURM_STEP_ID", "SLURM_RESTART_COUNT")
 OVERWRITTEN = ("step", "rank", "local_rank")
 """What a metric may not say of itself: it is known."""
 
@@ -211,4 +213,20 @@ def _launch_key(place: Place) -> str:
         import psutil
 
         words.append(str(psutil.Process(os.getppid()).create_time()))
+    else:
+        words += [*(os.environ.get(name, "") for name in OF_SLURM), _told_by_rank_0(place)]
     return hashlib.sha256(" ".join(words).encode()).hexdigest()[:8]
+
+
+def _told_by_rank_0(place: Place) -> str:
+    """Return a word that no other launch has; empty where the script did not connect its ranks.
+
+    Torchrun's own variables may be the same in the next launch, and its files would be believed.
+    """
+    distributed = sys.modules.get("torch.distributed")
+    if distributed is None or not distributed.is_available() or not distributed.is_initialized():
+        return ""
+    store = distributed.distributed_c10d._get_default_store()
+    if place.ranks.rank == 0:
+        store.set("curitorch launch", secrets.token_hex(8))
+    return str(store.get("curitorch launch").decode())
