@@ -1,8 +1,11 @@
 """Caching a training run: the run directory is the artifact, its manifest says that it is whole."""
 
+import logging
 import os
+from collections.abc import Collection
 from pathlib import Path
 
+from ..external.attempt import not_told
 from ..external.manifest import Manifest, read_manifest
 from ..external.rundir import TrainingRun
 from ..external.schema import UnreadableFile
@@ -18,6 +21,16 @@ class TrainingRunCacher(WholeCacher):
     """
 
     reports_again = True
+    options: tuple[str, ...] = ()
+    """Words that the run's trainer would be told now, such as `--width=16`, beside the hash."""
+
+    def check(self) -> bool:
+        """Return whether the run is cached; one that was told other options is, with a warning."""
+        if not super().check():
+            return False
+        if self.record is not None and not self.record.manager.map_mode:
+            warn_of_other_options(self.path, self.options)
+        return True
 
     def verify(self) -> None:
         """Check the metadata, the manifest and the sizes of the files that the manifest names.
@@ -75,6 +88,18 @@ class TrainingRunCacher(WholeCacher):
         )
         self.save_metadata()
         return str(self.path)
+
+
+def warn_of_other_options(run: Path, options: Collection[str]) -> None:
+    """Say so if a run was trained with other options of a stage, which are in no hash."""
+    new = not_told(run, options)
+    if new:
+        logging.getLogger().warning(
+            "'%s' was trained without %s. A stage's options are not in the hash: put what makes it "
+            "another training into the parameter set, or train it again with --overwrite-stage.",
+            run,
+            ", ".join(new),
+        )
 
 
 def read_complete(run: Path) -> Manifest:

@@ -13,6 +13,7 @@ import dataclasses
 import platform
 import subprocess
 import time
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -94,6 +95,16 @@ def read_attempts(run: Path) -> list[Attempt]:
         except (UnreadableFile, TypeError):
             continue
     return sorted(found, key=lambda attempt: attempt.number)
+
+
+def not_told(run: Path, words: Iterable[str]) -> list[str]:
+    """Return those of `words` that the newest attempt was not told, such as `--width=16`.
+
+    Absolute paths are let be: a project may be moved. Without an attempt there is none.
+    """
+    attempts = read_attempts(run)
+    told = set(attempts[-1].command) if attempts else set(words)
+    return [word for word in words if word not in told and "=/" not in word]
 
 
 def next_attempt(run: Path) -> int:

@@ -6,6 +6,7 @@ from typing import Any
 
 from ..cachers import TrainingRunCacher
 from ..params.curifactory_api import Record, stage
+from .command import option_words
 from .training import OWN_TRAINER, run_training
 
 Options = Mapping[str, object] | Callable[[Record], Mapping[str, object]]
@@ -34,12 +35,16 @@ def external_training(
         inputs: Names in the state to names of the program's options; each is passed as a path.
         output: The name of the run in the state.
         options: Further options of the program, or a function of the record that returns them.
+            They are not in the hash: a run that was told others is said to be, and is kept.
         name: The stage's name, which is part of the cache's file names.
         cacher: Where the run directory lies; in curifactory's cache without it.
         train: What is called in the stage's body, as `run_training` is.
         **settings: `settings`, `checkpoint`, `launch` of `run_training`.
     """
     names = dict(inputs or {})
+    cacher = cacher or TrainingRunCacher()
+    if options is not None and not callable(options):
+        cacher.options = tuple(option_words(options))
 
     def body(record: Record, **artifacts: object) -> Any:
         further = options(record) if callable(options) else options
@@ -56,4 +61,4 @@ def external_training(
     kind = inspect.Parameter.POSITIONAL_OR_KEYWORD
     parameters = [inspect.Parameter(state, kind) for state in ("record", *names)]
     body.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
-    return stage(list(names), [output], [cacher or TrainingRunCacher()])(body)
+    return stage(list(names), [output], [cacher])(body)

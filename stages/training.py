@@ -6,13 +6,14 @@ from collections.abc import Mapping
 from typing import Any
 
 from ..cachers import TrainingRunCacher
+from ..cachers.training_run import warn_of_other_options
 from ..external.import_object import check_object
 from ..external.run_lock import RunLock
 from ..external.rundir import TrainingRun
 from ..params import CheckpointParams, LaunchParams, SlurmParams, TrainerParams
 from ..params.curifactory_api import Record
 from .announcement import announce
-from .command import OWN_TRAINER, OWN_TRAINERS, path_of, trainer_words
+from .command import OWN_TRAINER, OWN_TRAINERS, option_words, path_of, trainer_words
 from .failure import TrainerFailed, TrainerStopped
 from .interruption import Interruption
 from .launchers import Launcher, LocalLauncher
@@ -106,6 +107,7 @@ def run_training(
         if is_to_be_overwritten(record, handle):
             training.end_old()
             empty(handle)
+        warn_of_other_options(handle.path, option_words(options or {}))
         if not handle.is_complete:
             with interruption:
                 training.complete(record, interruption)

@@ -1,4 +1,5 @@
 import json
+import re
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -6,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from curitorch.cachers import TrainingRun, TrainingRunCacher
+from curitorch.external.attempt import start_attempt
 from curitorch.external.schema import UnreadableFile
 from curitorch.params.curifactory_api import (
     ExperimentParameters,
@@ -14,6 +16,7 @@ from curitorch.params.curifactory_api import (
     Record,
     stage,
 )
+from curitorch.stages import external_training
 
 
 @pytest.fixture
@@ -52,6 +55,33 @@ def test_a_complete_run_is_cached(experiment, train):
     assert cached.is_complete
     extra = json.loads(Path(f"{run_directory()}_metadata.json").read_text())["extra"]
     assert (extra["step"], extra["epoch"], extra["attempts"]) == (2, 1, 1)
+
+
+def test_a_run_that_was_told_other_options_is_cached_and_said_to_be(experiment, make_run, capsys):
+    def train(width, *, moved="/a"):
+        made = []
+
+        def launch(record, trainer, *, options, **settings):
+            run = make_run(record.stage_cachers[0].path)
+            made.append(run)
+            words = ["python", *(f"--{name}={value}" for name, value in options.items())]
+            start_attempt(run, words, world_size=1, nodes=1)
+            return run
+
+        options = {"width": width, "from": moved}
+        stage = external_training("train.py", options=options, train=launch)
+        stage(Record(experiment(), ExperimentParameters(name="test")))
+        return bool(made), " ".join(capsys.readouterr().out.split())
+
+    assert train(16)[0]
+    trained, said = train(16, moved="/b")
+    assert not trained
+    assert "not in the hash" not in said
+    trained, said = train(32)
+    assert not trained
+    assert "without --width=32. A stage's options are not in the hash" in re.sub(
+        r" training_run.py:\d+", "", said
+    )
 
 
 def test_an_incomplete_run_is_an_error_and_never_cached(experiment, train):
