@@ -24,6 +24,7 @@ from .precision import LeanPrecision
 from .processes import processes
 from .progress import Progress
 from .stand_in import StandIn
+from .validation_clock import ValidationClock
 from .world_data import WorldData
 
 
@@ -98,6 +99,12 @@ def assembled(
         seed=seed,
     )
     trainer.estimate = lambda: _estimated_steps(trainer, data)
+    trainer.enable_validation = (
+        data.has_validation
+        and is_overridden("validation_step", model)
+        and settings["limit_val_batches"] > 0
+    )
+    seconds = settings["_val_check_time_interval"]
     return Fit(
         module=model,
         datamodule=datamodule,
@@ -113,6 +120,7 @@ def assembled(
         exact=exact,
         seed=seed,
         is_for_any_world=is_world,
+        clock=None if seconds is None else ValidationClock(seconds, trainer),  # type: ignore[arg-type]
     )
 
 

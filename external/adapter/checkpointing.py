@@ -49,6 +49,8 @@ def known(fit: Fit, logged: dict[str, Any], metrics: dict[str, Any]) -> dict[str
             "judged": judged,
         }
     )
+    if fit.clock is not None:
+        own["since_validation"] = fit.clock.elapsed
     own.update(fit.logged.state_dict(logged))
     own["metrics"] = metric_states.to_plain(metrics)
     return own

@@ -20,6 +20,7 @@ from .progress import Progress
 from .schedulers import Schedulers
 from .stand_in import StandIn
 from .transfer import Transfer
+from .validation_clock import ValidationClock
 
 
 @dataclass
@@ -34,6 +35,7 @@ class Fit:
         stopping: Lightning's EarlyStopping, or None.
         is_for_any_world: exact="world": nothing may depend on the number of processes.
         bar: Shows where the fit is, on rank 0; None: nothing is shown.
+        clock: Says when a validation is due, if `val_check_interval` is a time.
         reporter: Writes steps and metrics to the journal; on every rank, or None on every rank.
     """
 
@@ -56,6 +58,7 @@ class Fit:
     stopping: Any = None
     is_for_any_world: bool = False
     bar: Bar | None = None
+    clock: ValidationClock | None = None
 
     @property
     def can_stop_early(self) -> bool:

@@ -4,10 +4,9 @@ The same as the Lightning engine's: `train_loader` and `evaluation_loaders` make
 """
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
-from lightning.fabric.utilities.data import sized_len
 from lightning.pytorch.utilities.combined_loader import CombinedLoader
 
 from ..exact.evaluation_loaders import evaluation_loaders
@@ -15,84 +14,11 @@ from ..exact.exact_resume import ExactResume
 from ..exact.randomness import derive_seed, seeded_apart
 from ..exact.train_loader import train_loader
 from ..refused import Refused
+from .batches import Batches
 from .stand_in import StandIn
 
 Made = Callable[[], Any]
 """Returns a user's loaders, as his hook does."""
-
-
-class Batches:
-    """The batches of one loader, and whether the one that was given is the last.
-
-    Of a loader that does not tell its length one batch is taken ahead, as Lightning does.
-
-    Args:
-        loader: Iterated over anew by `begin`.
-        limit: So many batches at most; a share of them where it is a float.
-        unit: Batches of the loader that the limit counts as one.
-    """
-
-    def __init__(self, loader: Any, limit: float, *, unit: int = 1) -> None:
-        if isinstance(loader, list | tuple | dict) and loader:  # an empty one has no batches
-            loader = CombinedLoader(loader, "max_size_cycle")  # as Lightning does
-        self.loader = loader
-        self.is_combined = isinstance(loader, CombinedLoader)
-        length = self._length_of_several() if self.is_combined else sized_len(loader)
-        self.length = _limited(None if length is None else length // unit, limit) * unit
-        self.limit = limit if isinstance(limit, int) else None
-        self.is_sized = length is not None
-        self.is_over = False
-        self.taken = 0
-        self._iterator: Iterator[Any] = iter(())
-        self._ahead: list[Any] = []
-
-    def _length_of_several(self) -> int | None:
-        self.loader.limits = None
-        iter(self.loader)
-        return sized_len(self.loader)
-
-    def begin(self, done: int) -> None:
-        """Begin an iteration whose first `done` batches the loader leaves out by itself."""
-        self._iterator = iter(self.loader)
-        self.taken, self._ahead = done, []
-        self.is_over = self.taken >= self.length
-        if not self.is_sized and not self.is_over:
-            self._look_ahead()
-
-    def next(self) -> Any:
-        """Return the next batch.
-
-        Raises:
-            StopIteration: There is none.
-        """
-        if self.is_over:
-            raise StopIteration
-        if self.is_sized:
-            batch = self._load()
-            self.taken += 1
-            self.is_over = self.taken >= self.length
-            return batch
-        batch = self._ahead.pop()
-        self.taken += 1
-        if self.limit is not None and self.taken >= self.limit:
-            self.is_over = True
-        else:
-            self._look_ahead()
-        return batch
-
-    def _look_ahead(self) -> None:
-        try:
-            self._ahead.append(self._load())
-        except StopIteration:
-            self.is_over = True
-
-    def _load(self) -> Any:
-        batch = next(self._iterator)
-        return batch[0] if self.is_combined else batch  # it adds the batch's and loader's numbers
-
-    def close(self) -> None:
-        """Let go of the iterator, whose workers end unless they are persistent."""
-        self._iterator, self._ahead = iter(()), []
 
 
 class FitData:
@@ -141,7 +67,7 @@ class FitData:
             trainer = self._trainer
             self.made_at[0] = self._epoch_of_loaders
             loader = train_loader(
-                self._made(self._train),
+                _at_once(self._made(self._train)),
                 trainer,
                 self._exact,
                 batch_size=self._batch_size,
@@ -206,38 +132,33 @@ class FitData:
             each.close()
 
 
-def _limited(length: int | None, limit: float) -> float:
-    """Return how many batches there are; infinite if nobody knows.
+def _at_once(loader: Any) -> Any:
+    """Return training data whose loaders, if they are several, are all read for each batch.
 
     Raises:
-        Refused: A share of an unknown length, or a share that is less than a batch.
+        Refused: They come one after the other.
     """
-    if length is None:
-        if isinstance(limit, float) and limit not in (0.0, 1.0):
-            raise Refused(
-                f"A share of {limit} of a loader whose length is not known cannot be taken. Limit "
-                "it by a whole number of batches."
-            )
-        return limit if isinstance(limit, int) else math.inf
-    if isinstance(limit, int):
-        return min(length, limit)
-    share = length if limit == 1.0 else int(length * limit)
-    if share == 0 and limit > 0 and length > 0:
+    if isinstance(loader, CombinedLoader) and loader._mode == "sequential":
         raise Refused(
-            f"A share of {limit} of {length} batches is less than one batch. Use at least "
-            f"{1 / length:.3g}."
+            "CombinedLoader(…, mode='sequential') gives one loader's batches after the other's, "
+            "which no training has, Lightning's neither. Use max_size_cycle, max_size or min_size, "
+            "or one loader over a ConcatDataset."
         )
-    return share
+    return loader
 
 
-def check_after(trainer: Any, batches: float) -> float:
+def check_after(trainer: Any, batches: float) -> float | None:
     """Return after how many of an epoch's batches a validation runs; infinite: at the epoch's end.
+
+    None: the clock says when.
 
     Raises:
         ValueError: It never would.
         Refused: A share of an unknown number of batches.
     """
     interval = trainer.val_check_interval
+    if interval is None:
+        return None
     if isinstance(interval, int):
         per_epoch = trainer.check_val_every_n_epoch is not None
         if interval > batches and per_epoch and trainer.limit_val_batches > 0:

@@ -6,6 +6,7 @@
 Names are those of Lightning's Trainer where it has them; docs/adapter.md says what is supported.
 """
 
+from datetime import timedelta
 from pathlib import Path
 from typing import Any, Literal
 
@@ -25,10 +26,8 @@ from .assembly import assembled, reporter_of
 from .bar import Bar
 from .compiled import uncompiled
 from .fit import Fit
-from .loop import Loop
 from .refusals import check
-from .saving import Saving
-from .set_up import begin, end_after, listening, set_up, tear_down
+from .running import run
 from .settings import checked, listed
 
 
@@ -50,7 +49,8 @@ class LeanTrainer:
         gradient_clip_algorithm: "norm" or "value".
         limit_train_batches: Batches per epoch at most; a float is a share.
         limit_val_batches: Batches per validation loader at most; a float is a share.
-        val_check_interval: Batches, or a share of an epoch, between validations.
+        val_check_interval: Batches, or a share of an epoch, between validations; or a time:
+            "DD:HH:MM:SS", a timedelta, or its arguments as a dictionary.
         check_val_every_n_epoch: Epochs between validations; None: `val_check_interval` counts on.
         num_sanity_val_steps: Validation batches before training; -1: all.
         reload_dataloaders_every_n_epochs: Epochs after which loaders are made anew; 0: never.
@@ -95,7 +95,7 @@ class LeanTrainer:
         gradient_clip_algorithm: str | None = None,
         limit_train_batches: float | None = None,
         limit_val_batches: float | None = None,
-        val_check_interval: float | None = None,
+        val_check_interval: float | str | timedelta | dict[str, float] | None = None,
         check_val_every_n_epoch: int | None = 1,
         num_sanity_val_steps: int | None = 2,
         reload_dataloaders_every_n_epochs: int = 0,
@@ -153,6 +153,11 @@ class LeanTrainer:
         self.loggers = listed(logger)
         if exact not in ("rank", "world"):
             raise Refused(f"exact is {exact!r}, expected 'rank' or 'world'.")
+        if exact == "world" and self.settings["_val_check_time_interval"] is not None:
+            raise Refused(
+                "val_check_interval is a time, and exact='world' promises the same validations for "
+                "any number of processes, some of which are faster. Give a number of batches."
+            )
         self.seed, self.batch_size, self.exact, self.grain = seed, batch_size, exact, grain
         self.checkpoint = checkpoint or CheckpointParams()
         self.journal, self.stop, self.lease = journal, stop or StopRequest(), lease
@@ -214,38 +219,17 @@ class LeanTrainer:
         )
         if self.enable_progress_bar and fit.strategy.is_global_zero:
             fit.bar = Bar(fit.trainer)
-        saving: Saving | None = None
-        with listening(self.stop):
-            try:
-                checkpoint = set_up(
-                    fit,
-                    lambda: restoring.asked(
-                        ckpt_path, self.store, fit.strategy, trusted=self.trusted
-                    ),
-                    stopping=self.stopping,
-                )
-                saving = Saving(
-                    fit,
-                    self.store,
-                    self.checkpoint,
-                    journal=self.journal,
-                    stop=self.stop,
-                    lease=self.lease,
-                    arguments=self.arguments,
-                )
-                begin(fit, checkpoint)
-                checkpoint = None  # its memory
-                Loop(fit, saving).run()
-                saving.writer.close()
-            except BaseException as error:
-                end_after(error, fit, saving)
-                raise
-            finally:
-                if fit.bar is not None:
-                    fit.bar.close()
-                fit.logged.detach()
-                fit.data.close()
-        tear_down(fit)
+        run(
+            fit,
+            self.store,
+            self.checkpoint,
+            read=lambda: restoring.asked(ckpt_path, self.store, fit.strategy, trusted=self.trusted),
+            stopping=self.stopping,
+            journal=self.journal,
+            stop=self.stop,
+            lease=self.lease,
+            arguments=self.arguments,
+        )
 
     def barrier(self, name: str | None = None) -> None:
         """Wait for all ranks of the last fit."""

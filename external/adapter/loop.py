@@ -11,6 +11,7 @@ from lightning.pytorch.utilities.seed import isolate_rng
 from ..exact.loop_position import Moment
 from . import restoring
 from .automatic import Automatic
+from .batches import leave_out_empty
 from .fit import Fit
 from .manual import Manual
 from .saving import Saving
@@ -39,7 +40,6 @@ class Loop:
     def run(self) -> None:
         """Train; returns when the limits are reached, the data are over or something stops it."""
         fit, calls, trainer = self.fit, self.fit.calls, self.fit.trainer
-        trainer.enable_validation = self.validation.is_enabled
         if trainer.num_sanity_val_steps and not fit.is_resumed:
             with isolate_rng():
                 self.validation.run(sanity=True)
@@ -152,13 +152,16 @@ class Loop:
             logged.begin_batch(batch)
             if session is not None and not session.is_started:
                 session.start_step()
-            is_left = start_hook is not None and start_hook(batch, number) == -1
+            is_empty = batch is None
+            is_left = not is_empty and start_hook is not None and start_hook(batch, number) == -1
             is_last = batches.is_over or number + 1 == last
             accumulates = (number + 1) % accumulate != 0 and not is_last
             outputs: Any = None
             if is_left:
                 progress.is_last_batch = is_last = True
                 accumulates = False
+            elif is_empty:
+                leave_out_empty(fit.strategy.world_size, is_for_any_world=fit.is_for_any_world)
             else:
                 outputs = run(batch, number, accumulates=accumulates and is_automatic)
             if by_step and not accumulates:
@@ -255,6 +258,8 @@ class Loop:
             return True
         if trainer.should_stop and self.fit.can_stop_early:
             return True
+        if self.fit.clock is not None:
+            return self.fit.clock.is_due(progress.total)
         if is_unknown:
             limit = vars(trainer)["limit_train_batches"]
             by_limit = isinstance(limit, int) and progress.ready % limit == 0

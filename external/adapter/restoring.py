@@ -138,6 +138,8 @@ def restore_training(fit: Fit, checkpoint: dict[str, Any]) -> None:
 def restore_epoch(fit: Fit) -> None:
     """Put back what was known of the epoch under way, behind the hooks that begin a fit."""
     saved, module, trainer = fit.exact.loaded, fit.module, fit.trainer
+    if fit.clock is not None:
+        fit.clock.begin(0.0 if saved is None else saved.get("since_validation", 0.0))
     if saved is None:
         return
     batches = fit.progress.place()[1]

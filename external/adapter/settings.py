@@ -6,6 +6,7 @@ from typing import Any
 from lightning.pytorch.utilities import GradClipAlgorithmType
 
 from ..refused import Refused
+from .validation_clock import seconds_of
 
 
 def checked(given: dict[str, Any]) -> dict[str, Any]:
@@ -32,14 +33,20 @@ def checked(given: dict[str, Any]) -> dict[str, Any]:
     every = settings["accumulate_grad_batches"]
     if not isinstance(every, int) or every < 1:
         raise Refused(f"accumulate_grad_batches is {every!r}, expected a whole number from 1 on.")
-    for name in ("limit_train_batches", "limit_val_batches", "val_check_interval"):
+    for name in ("limit_train_batches", "limit_val_batches"):
         settings[name] = _share(name, settings[name])
+    seconds = settings["_val_check_time_interval"] = seconds_of(settings["val_check_interval"])
+    interval = settings["val_check_interval"]
+    settings["val_check_interval"] = (
+        _share("val_check_interval", interval) if seconds is None else None
+    )
     if settings["check_val_every_n_epoch"] is None and isinstance(
         settings["val_check_interval"], float
     ):
         raise Refused(
             f"val_check_interval is {settings['val_check_interval']}, a share of an epoch, and "
-            "check_val_every_n_epoch=None counts over epochs. Give a whole number of batches."
+            "check_val_every_n_epoch=None counts over epochs. Give a whole number of batches, or a "
+            "time."
         )
     if settings["num_sanity_val_steps"] == -1:
         settings["num_sanity_val_steps"] = float("inf")
@@ -60,7 +67,7 @@ def _share(name: str, value: Any) -> int | float:
             return 1.0
         remedy = "a number of batches, or a share from 0.0 to 1.0"
         if name == "val_check_interval":
-            remedy += "; a time is not known here, for no resume could repeat it"
+            remedy += ", or a time such as '00:00:30:00' (days, hours, minutes, seconds)"
         raise Refused(f"{name} is {value!r}, expected {remedy}.")
     if value < 0 or (isinstance(value, float) and value > 1.0):
         raise Refused(f"{name} is {value!r}, expected at least 0, and at most 1.0 for a share.")

@@ -9,12 +9,11 @@ from typing import Any
 import torch
 from lightning.fabric.utilities.data import _set_sampler_epoch
 from lightning.pytorch.trainer.states import RunningStage
-from lightning.pytorch.utilities.model_helpers import is_overridden
 from lightning.pytorch.utilities.signature_utils import is_param_in_hook_signature
 
 from ..exact.seeded_loader import SeededLoader
+from .batches import Batches
 from .fit import Fit
-from .fit_data import Batches
 from .saving import Saving
 
 _WITH_LOADER = ("on_validation_batch_start", "on_validation_batch_end", "validation_step")
@@ -25,11 +24,7 @@ class Validation:
 
     def __init__(self, fit: Fit, saving: Saving) -> None:
         self._fit, self._saving = fit, saving
-        self.is_enabled = (
-            fit.data.has_validation
-            and is_overridden("validation_step", fit.module)
-            and vars(fit.trainer)["limit_val_batches"] > 0
-        )
+        self.is_enabled = fit.trainer.enable_validation
         self._step = fit.strategy.step_of("validation_step")
         self._takes_number = is_param_in_hook_signature(
             fit.module.validation_step, "batch_idx", min_args=2
@@ -50,6 +45,8 @@ class Validation:
         trainer.state.stage = RunningStage.SANITY_CHECKING if sanity else RunningStage.VALIDATING
         self._run(self.set_up(), sanity=sanity)
         trainer.state.stage = stage
+        if self._fit.clock is not None:
+            self._fit.clock.begin()
 
     def _run(self, loaders: list[Batches], *, sanity: bool) -> None:
         fit, trainer = self._fit, self._fit.trainer

@@ -6,7 +6,8 @@ from ..exact.evaluation_loaders import evaluation_loaders
 from ..exact.global_batches import drawing
 from ..exact.loader_kinds import why_not_plain
 from ..refused import Refused
-from .fit_data import Batches, FitData, check_after
+from .batches import Batches
+from .fit_data import FitData, check_after
 from .grains import GrainLoader, Grains, GrainSampler
 
 DEFAULT = 4
@@ -41,7 +42,8 @@ class WorldData(FitData):
             self.train = Batches(loader, trainer.limit_train_batches, unit=unit)
             trainer.num_training_batches = self.train.length
             whole = self.train.length // unit
-            trainer.val_check_batch = check_after(trainer, whole) * unit
+            after = check_after(trainer, whole)
+            trainer.val_check_batch = None if after is None else after * unit
         return self.train
 
     def _cut(self, loader: Any) -> GrainLoader:

@@ -13,12 +13,14 @@ import torch
 import torchmetrics
 from lightning.pytorch import LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.loggers.logger import DummyLogger
+from lightning.pytorch.utilities.combined_loader import CombinedLoader
 from torch import nn
 from torch.optim.lr_scheduler import OneCycleLR, ReduceLROnPlateau, StepLR
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader, Dataset, default_collate
 
 from curitorch.external.adapter import LeanTrainer
 from curitorch.external.exact.loaders import put_in_order
+from curitorch.external.refused import Refused
 
 
 @pytest.fixture(autouse=True)
@@ -150,10 +152,40 @@ class Gan(LightningModule):
         return [first, second], [StepLR(first, 1)]
 
 
+class LogsEverywhere(Classifier):
+    """Logs within other hooks, under its own name in each, and looks at its trainer early."""
+
+    def on_fit_start(self):
+        self.validates = float(self.trainer.enable_validation)
+
+    def optimizer_step(self, epoch, batch_idx, optimizer, optimizer_closure=None):
+        self.log("stepping", self.validates)
+        super().optimizer_step(epoch, batch_idx, optimizer, optimizer_closure)
+
+    def backward(self, loss):
+        self.log("backward", loss, on_epoch=True)
+        loss.backward()
+
+    def optimizer_zero_grad(self, epoch, batch_idx, optimizer):
+        self.log("zeroing", float(batch_idx))
+        optimizer.zero_grad()
+
+
+class Gaps(Data):
+    """Has nothing for some batches."""
+
+    def train_dataloader(self):
+        def collate(samples):
+            batch = default_collate(samples)
+            return None if batch[0][0, 0] > 0.5 else batch
+
+        return DataLoader(Noisy(42, 0, False), batch_size=4, collate_fn=collate)
+
+
 def trained(kind, made, data, *, ordered, **options):
     """Return all that a training leaves: bits of weights and states, and what was logged."""
     torch.manual_seed(0)
-    module, datamodule, logger = made(), Data(**data), Kept()
+    module, datamodule, logger = made(), Gaps() if data == "gaps" else Data(**data), Kept()
     torch.manual_seed(1)
     options = {"accelerator": "cpu", "logger": logger, "log_every_n_steps": 3, **options}
     options = {"max_epochs": 3, **options}
@@ -221,6 +253,22 @@ def test_training_in_the_given_order_is_the_same_to_the_bit(case):
     assert len(theirs["logged"]) >= 10
     for part in theirs:
         assert ours[part] == theirs[part], part
+
+
+@pytest.mark.parametrize(
+    ("made", "data"), [(LogsEverywhere, {}), (Classifier, "gaps")], ids=["logs-everywhere", "gaps"]
+)
+def test_odd_projects_are_the_same_to_the_bit(made, data):
+    theirs = trained("lightning", made, data, ordered=False, log_every_n_steps=1)
+    ours = trained("ours", made, data, ordered=False, log_every_n_steps=1)
+    for part in theirs:
+        assert ours[part] == theirs[part], part
+
+
+def test_loaders_one_after_the_other_are_no_training_data():
+    loaders = CombinedLoader([Data().train_dataloader()] * 2, "sequential")
+    with pytest.raises(Refused, match="one loader's batches after the other's"):
+        LeanTrainer(max_epochs=1, accelerator="cpu").fit(Classifier(), loaders)
 
 
 @pytest.mark.parametrize("workers", [0, 2])
