@@ -10,10 +10,11 @@ import os
 import shutil
 import subprocess
 import sys
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 
 OF_THE_MACHINE = (
     *("needs a GPU", "needs a machine without a GPU", "needs /dev/full", "the leash needs Linux"),
@@ -26,10 +27,11 @@ REPOSITORY = Path(__file__).resolve().parents[1]
 LEFT_BEHIND = shutil.ignore_patterns("data", "logs", "reports", "__pycache__")
 
 QUICK_IMPORTS = str(REPOSITORY / "tests" / "quick_imports")
-if QUICK_IMPORTS not in sys.path:  # of this process, and of those that it starts
-    sys.path.append(QUICK_IMPORTS)
-    before = os.environ.get("PYTHONPATH")
-    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [before, QUICK_IMPORTS]))
+for place in (QUICK_IMPORTS, str(REPOSITORY / "tests" / "external" / "exact" / "matrix")):
+    if place not in sys.path:  # of this process, and of those that it starts
+        sys.path.append(place)
+        before = os.environ.get("PYTHONPATH")
+        os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [before, place]))
 importlib.import_module("torchmetrics_alone")
 
 WITNESS = """
@@ -121,9 +123,19 @@ def a_users_project(tmp_path) -> UserProject:
 
 @pytest.fixture(scope="session")
 def digits_project(tmp_path_factory) -> tuple[UserProject, Ran]:
-    """A copy of examples/digits after its first run with `-p quick`."""
-    folder = tmp_path_factory.mktemp("digits")
-    path = folder / "a copy of digits"
-    shutil.copytree(REPOSITORY / "examples" / "digits", path, ignore=LEFT_BEHIND)
-    project = UserProject(path)
-    return project, project.run("digits", "-p", "quick", witnesses=folder / "first")
+    """A copy of examples/digits after its first run with `-p quick`; all workers share it.
+
+    Who would change anything in it makes a copy.
+    """
+    folder = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        folder = folder.parent  # https://pytest-xdist.readthedocs.io/en/stable/how-to.html
+    project, said = UserProject(folder / "digits" / "a copy of digits"), folder / "digits.json"
+    with FileLock(folder / "digits.lock"):
+        if not said.exists():
+            shutil.rmtree(project.path, ignore_errors=True)
+            shutil.copytree(REPOSITORY / "examples" / "digits", project.path, ignore=LEFT_BEHIND)
+            witnesses = folder / "digits" / "first"
+            ran = project.run("digits", "-p", "quick", witnesses=witnesses)
+            said.write_text(json.dumps(asdict(ran)))
+    return project, Ran(**json.loads(said.read_text()))

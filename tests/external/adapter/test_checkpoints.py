@@ -3,26 +3,20 @@
 The trainings, and what of them is compared, are those of resume_matrix.py.
 """
 
-import importlib.util
-import sys
 import warnings
 from pathlib import Path
 
 import pytest
+import resume_matrix as matrix
 import torch
 from lightning.pytorch import LightningDataModule, LightningModule, Trainer, seed_everything
+from matrix_cases import CASES
 from torch.utils.data import DataLoader, TensorDataset
 
 from curitorch.external.adapter import LeanTrainer
 from curitorch.external.refused import Refused
 from curitorch.external.stores import LocalStore
 from curitorch.params import CheckpointParams
-
-_SPEC = importlib.util.spec_from_file_location(
-    "lean_resume_matrix", Path(__file__).parents[1] / "exact" / "resume_matrix.py"
-)
-matrix = sys.modules["lean_resume_matrix"] = importlib.util.module_from_spec(_SPEC)
-_SPEC.loader.exec_module(matrix)
 
 
 @pytest.fixture(autouse=True)
@@ -75,7 +69,7 @@ SLOW = [
 
 @pytest.mark.parametrize("name", [*QUICK, *(pytest.param(n, marks=pytest.mark.slow) for n in SLOW)])
 def test_lightnings_own_checkpoints_go_on_here(name, tmp_path):
-    case = matrix.CASES[name]
+    case = CASES[name]
     savers = matrix.model_checkpoints(tmp_path)
     whole = matrix.fit(case, savers=savers, net_class=matrix.Net)
     files = sorted(tmp_path.glob("*.ckpt"))
@@ -86,7 +80,7 @@ def test_lightnings_own_checkpoints_go_on_here(name, tmp_path):
 
 @pytest.mark.parametrize("name", [*QUICK, *(pytest.param(n, marks=pytest.mark.slow) for n in SLOW)])
 def test_our_lightning_engine_and_the_lean_loop_go_on_from_each_other(name, tmp_path):
-    case = matrix.CASES[name]
+    case = CASES[name]
     theirs, ours = tmp_path / "theirs", tmp_path / "ours"
     whole = matrix.fit(case, savers=[matrix.every_step(theirs)])
     assert matrix.same(whole, fit(case, store=LocalStore(ours)))

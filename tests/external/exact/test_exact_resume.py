@@ -4,25 +4,18 @@ One uninterrupted training saves wherever it can; from each of its files a fresh
 has to end with bitwise the same weights, optimizers, schedulers, metrics and logged values.
 """
 
-import importlib.util
-import sys
 import warnings
-from pathlib import Path
 
 import pytest
+import resume_matrix as matrix
 import torch
 from lightning.pytorch import Callback, Trainer
+from matrix_cases import CASES, WORKERS
 
 from curitorch.external.exact.exact_resume import KEY
 from curitorch.external.stop import StopRequest, TrainingStopped
 from curitorch.external.stores import LocalStore, PeriodicCheckpoint
 from curitorch.params import CheckpointParams
-
-_SPEC = importlib.util.spec_from_file_location(
-    "resume_matrix", Path(__file__).with_name("resume_matrix.py")
-)
-matrix = sys.modules["resume_matrix"] = importlib.util.module_from_spec(_SPEC)
-_SPEC.loader.exec_module(matrix)
 
 QUICK = [  # the fast suite's; the slow one has all
     *("shuffled", "augmentation and noise", "a sampler with a state", "a stream without a state"),
@@ -43,10 +36,10 @@ def check(case, files, whole, **options):
 
 @pytest.mark.parametrize(
     "name",
-    [c if c in QUICK else pytest.param(c, marks=pytest.mark.slow) for c in matrix.CASES],
+    [c if c in QUICK else pytest.param(c, marks=pytest.mark.slow) for c in CASES],
 )
 def test_a_training_resumed_after_any_step_ends_as_one_that_was_not(name, tmp_path):
-    case = matrix.CASES[name]
+    case = CASES[name]
     if "says" in case:
         with pytest.warns(UserWarning, match=case["says"]):
             alone = matrix.fit(case)
@@ -63,7 +56,7 @@ def test_a_training_resumed_after_any_step_ends_as_one_that_was_not(name, tmp_pa
 
 
 def lightnings_own(name, folder):
-    case = matrix.CASES[name]
+    case = CASES[name]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         whole = matrix.fit(case, savers=matrix.model_checkpoints(folder), net_class=matrix.Net)
@@ -76,15 +69,15 @@ def test_lightnings_own_checkpoints_resume_exactly(name, tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", [name for name in matrix.CASES if name not in QUICK])
+@pytest.mark.parametrize("name", [name for name in CASES if name not in QUICK])
 def test_lightnings_own_checkpoints_of_any_training_resume_exactly(name, tmp_path):
     lightnings_own(name, tmp_path)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", matrix.WORKERS)
+@pytest.mark.parametrize("name", WORKERS)
 def test_worker_processes_load_the_same_after_a_resume(name, tmp_path):
-    case = matrix.WORKERS[name]
+    case = WORKERS[name]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         whole = matrix.fit(case, savers=[matrix.every_step(tmp_path)])
@@ -121,7 +114,7 @@ class StopsIn(Callback):
     ],
 )
 def test_a_stop_request_in_a_validation_is_followed_as_soon_as_can_be(name, moments, tmp_path):
-    case = matrix.CASES[name]
+    case = CASES[name]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         whole = matrix.fit(case)
@@ -161,7 +154,7 @@ class Saves(Callback):
 )
 def test_a_users_own_save_in_any_hook_resumes_exactly(hook, tmp_path):
     for name in ("validation by steps", "accumulation"):
-        case, saver = matrix.CASES[name], Saves(hook, tmp_path)
+        case, saver = CASES[name], Saves(hook, tmp_path)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             whole = matrix.fit(case, savers=[saver], net_class=matrix.Net)
@@ -182,7 +175,7 @@ class Fails(matrix.Net):
 
 @pytest.mark.parametrize("name", ["metrics", "means", "a sampler with a state"])
 def test_what_is_saved_after_an_error_is_the_last_whole_step(name, tmp_path):
-    case = matrix.CASES[name]
+    case = CASES[name]
     policy = CheckpointParams(every_n_epochs=None)
     with pytest.raises(ZeroDivisionError):
         saver = PeriodicCheckpoint(LocalStore(tmp_path), policy)
@@ -197,7 +190,7 @@ def test_what_is_saved_after_an_error_is_the_last_whole_step(name, tmp_path):
 
 def test_a_file_of_plain_lightning_is_entered_where_it_was_saved(tmp_path):
     """Which Lightning itself does not: at an epoch's end it leaves the whole next one out."""
-    case = matrix.CASES["in order"]
+    case = CASES["in order"]
     matrix.quiet()
     saver = matrix.ModelCheckpoint(tmp_path, "{step}", every_n_train_steps=1, save_top_k=-1)
     trainer = Trainer(max_epochs=3, callbacks=[saver], logger=False, enable_progress_bar=False)
@@ -212,7 +205,7 @@ def test_a_file_of_plain_lightning_is_entered_where_it_was_saved(tmp_path):
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 @pytest.mark.parametrize("name", ["dropout", "means", "metrics", "random hooks", "accumulation"])
 def test_a_training_on_a_gpu_resumes_exactly(name, tmp_path):
-    case = dict(matrix.CASES[name])
+    case = dict(CASES[name])
     case["trainer"] = {**case.get("trainer", {}), "accelerator": "gpu", "deterministic": True}
     whole = matrix.fit(case, savers=[matrix.every_step(tmp_path)])
     check(case, sorted(tmp_path.glob("*/model.ckpt"))[:-1:2], whole)

@@ -1,6 +1,5 @@
 """Several real processes: stopped, resumed, and bitwise what an uninterrupted run gives."""
 
-import importlib.util
 import json
 import os
 import subprocess
@@ -11,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from matrix_cases import RANKS_CASES
 
 from curitorch.external.rundir import TrainingRun
 
@@ -95,16 +95,15 @@ def outcome(run):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("asynchronous", ["false", "true"])
-def test_two_ranks_stopped_by_one_of_them_end_bitwise_as_if_they_were_not(tmp_path, asynchronous):
+def test_two_ranks_stopped_by_one_of_them_end_bitwise_as_if_they_were_not(tmp_path):
     (tmp_path / "script.py").write_text(textwrap.dedent(SCRIPT))
-    policy = f"--asynchronous={asynchronous}"
-    assert train(tmp_path, "whole", policy).returncode == 0
+    assert train(tmp_path, "whole").returncode == 0
     weights, history = outcome(tmp_path / "whole")
-    for stop_at in (4, 6, 13):  # within an epoch, at the end of one, in the last one
-        run = f"stopped-{stop_at}"
-        assert train(tmp_path, run, policy, f"--stop_at={stop_at}").returncode != 0
-        assert TrainingRun(tmp_path / run).newest_checkpoint().step == stop_at
+    for policy in ("--asynchronous=false", "--asynchronous=true"):
+        run = policy.removeprefix("--")
+        for stop_at in (4, 6, 13):  # within an epoch, at the end of one, in the last one
+            assert train(tmp_path, run, policy, f"--stop_at={stop_at}").returncode != 0
+            assert TrainingRun(tmp_path / run).newest_checkpoint().step == stop_at
         resumed = train(tmp_path, run, policy)
         assert resumed.returncode == 0, resumed.stderr
         again, events = outcome(tmp_path / run)
@@ -112,7 +111,7 @@ def test_two_ranks_stopped_by_one_of_them_end_bitwise_as_if_they_were_not(tmp_pa
         assert all(torch.equal(again[name], weights[name]) for name in weights)
 
 
-MATRIX = Path(__file__).with_name("resume_matrix.py")
+MATRIX = Path(__file__).with_name("matrix") / "resume_matrix.py"
 
 
 def launch(program, folder, *words, processes):
@@ -130,17 +129,10 @@ def launch(program, folder, *words, processes):
     )
 
 
-def cases():
-    spec = importlib.util.spec_from_file_location("resume_matrix", MATRIX)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return [*module.RANKS_CASES]
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize("part", [0, 1])
 def test_each_of_two_ranks_resumes_with_what_it_knew_itself(part, tmp_path):
-    done = launch(MATRIX, tmp_path, "checkpoints", *cases()[part::2], processes=2)
+    done = launch(MATRIX, tmp_path, "checkpoints", *[*RANKS_CASES][part::2], processes=2)
     assert done.returncode == 0, done.stdout + done.stderr[-3000:]
 
 
