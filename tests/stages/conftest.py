@@ -138,7 +138,7 @@ class Project:
     def environment(self) -> dict[str, str]:
         return {**os.environ, "PYTHONWARNINGS": "ignore", "OMP_NUM_THREADS": "1", "COLUMNS": "200"}
 
-    def run(self, *arguments: str, timeout: float = 120) -> subprocess.CompletedProcess[str]:
+    def run(self, *arguments: str, timeout: float = 240) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
             self.command("--plain", *arguments),
             cwd=self.path,
@@ -167,7 +167,7 @@ class Project:
         found = sorted((run / "attempts").glob("*.json"), key=lambda path: int(path.stem))
         return [json.loads(path.read_text()) for path in found]
 
-    def wait_for_step(self, step: int, timeout: float = 60) -> Path:
+    def wait_for_step(self, step: int, timeout: float = 120) -> Path:
         """Wait until a journal has `step`; returns its run directory."""
         deadline = time.monotonic() + timeout
         while time.monotonic() < deadline:
@@ -178,7 +178,7 @@ class Project:
             time.sleep(0.05)
         raise AssertionError(f"step {step} was not reached")
 
-    def wait_until_gone(self, path: Path, seconds: float = 30) -> None:
+    def wait_until_gone(self, path: Path, seconds: float = 90) -> None:
         """Wait until no process of a run is left."""
         deadline = time.monotonic() + seconds
         while survivors(path):

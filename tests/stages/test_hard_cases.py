@@ -86,7 +86,7 @@ def test_sigterm_to_a_parallel_experiment_ends_its_children_and_their_trainers(s
     experiment = slow_project.start("--parallel", "2")
     slow_project.wait_for_step(5)
     experiment.send_signal(signal.SIGTERM)
-    experiment.communicate(timeout=60)
+    experiment.communicate(timeout=120)
     assert experiment.returncode == -signal.SIGTERM
     for path in slow_project.runs():
         slow_project.wait_until_gone(path)
@@ -96,7 +96,7 @@ def test_sigterm_to_a_parallel_experiment_ends_its_children_and_their_trainers(s
 
 def test_a_second_ctrl_c_does_not_wait(slow_project):
     slow_project.change(
-        "toy/model.py", "time.sleep(self.sleep *", "time.sleep(30 * (batch_idx > 2) *"
+        "toy/model.py", "time.sleep(self.sleep *", "time.sleep(600 * (batch_idx > 2) *"
     )
     experiment = slow_project.start()
     path = slow_project.wait_for_step(3)
@@ -104,7 +104,7 @@ def test_a_second_ctrl_c_does_not_wait(slow_project):
     with pytest.raises(subprocess.TimeoutExpired):
         experiment.communicate(timeout=2)
     experiment.send_signal(signal.SIGINT)
-    output, _ = experiment.communicate(timeout=15)
+    output, _ = experiment.communicate(timeout=120)
     assert experiment.returncode == 130, output
     assert "Killed at step 3" in output  # it was given no time to save that step
     assert [a["outcome"] for a in slow_project.attempts(path)] == ["failed"]

@@ -29,7 +29,7 @@ def test_a_signal_to_the_experiment_saves_stops_and_is_passed_on(slow_project, n
     experiment = slow_project.start()
     path = slow_project.wait_for_step(12)
     experiment.send_signal(number)
-    output, _ = experiment.communicate(timeout=30)
+    output, _ = experiment.communicate(timeout=120)
     assert experiment.returncode == (-15 if number == signal.SIGTERM else 130), output
     assert survivors(path) == []
     run = TrainingRun(path)
@@ -49,7 +49,7 @@ def test_sigterm_to_torchrun_or_one_rank_saves_and_stops_all_ranks(slow_project,
     experiment = slow_project.start()
     path = slow_project.wait_for_step(12)
     processes_of(path)[target].send_signal(signal.SIGTERM)
-    output, _ = experiment.communicate(timeout=30)
+    output, _ = experiment.communicate(timeout=120)
     assert experiment.returncode == 1
     assert "TrainerStopped" in output
     assert survivors(path) == []
@@ -78,7 +78,7 @@ def test_kill_9_leaves_no_process_and_the_same_command_goes_on(slow_project, tar
         slow_project.wait_until_gone(path)
     else:
         processes_of(path)[target].kill()
-        output, _ = experiment.communicate(timeout=40)
+        output, _ = experiment.communicate(timeout=120)
         assert experiment.returncode == 1, output
         who = "the launcher" if target == "torchrun" else target
         assert f"{who} on" in output or f"{who} failed first with SIGKILL" in output, output
@@ -110,7 +110,7 @@ def test_of_two_experiments_at_once_the_second_waits_and_goes_on_where_the_first
     assert any(waits in line for line in second.stdout)
     assert len(slow_project.attempts(path)) == 1
     first.send_signal(signal.SIGTERM)
-    first.communicate(timeout=60)
+    first.communicate(timeout=120)
     output, _ = second.communicate(timeout=120)
     assert (first.returncode, second.returncode) == (-signal.SIGTERM, 0), output
     assert [a["outcome"] for a in slow_project.attempts(path)] == ["stopped", "complete"]

@@ -19,7 +19,7 @@ def test_a_run_goes_on_with_another_number_of_processes(slow_project):
     experiment = slow_project.start()
     path = slow_project.wait_for_step(12)
     experiment.send_signal(signal.SIGTERM)
-    experiment.communicate(timeout=60)
+    experiment.communicate(timeout=120)
     stopped = TrainingRun(path).newest_checkpoint()
     assert stopped.world_size == 2
     slow_project.change("params/one.py", *two)

@@ -87,7 +87,7 @@ def test_a_script_that_knows_no_signals_ends_with_the_experiment(own):
     ):
         assert experiment.poll() is None
     experiment.send_signal(signal.SIGTERM)
-    experiment.communicate(timeout=30)
+    experiment.communicate(timeout=120)
     assert experiment.returncode == -signal.SIGTERM
     assert survivors(own.runs()[0]) == []
 

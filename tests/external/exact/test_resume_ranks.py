@@ -14,6 +14,8 @@ from matrix_cases import RANKS_CASES
 
 from curitorch.external.rundir import TrainingRun
 
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]  # many launches each
+
 SCRIPT = """
     import click, torch
     from lightning.pytorch import Callback, LightningModule
@@ -80,7 +82,7 @@ def train(folder, run, *words):
         env={**os.environ, "OMP_NUM_THREADS": "1"},
         capture_output=True,
         text=True,
-        timeout=90,
+        timeout=300,
         check=False,
     )
 
@@ -94,7 +96,6 @@ def outcome(run):
     return torch.load(run.model_path, weights_only=True)["state_dict"], history
 
 
-@pytest.mark.slow
 def test_two_ranks_stopped_by_one_of_them_end_bitwise_as_if_they_were_not(tmp_path):
     (tmp_path / "script.py").write_text(textwrap.dedent(SCRIPT))
     assert train(tmp_path, "whole").returncode == 0
@@ -124,19 +125,17 @@ def launch(program, folder, *words, processes):
         env={**os.environ, "OMP_NUM_THREADS": "1"},
         capture_output=True,
         text=True,
-        timeout=280,
+        timeout=800,
         check=False,
     )
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("part", [0, 1])
 def test_each_of_two_ranks_resumes_with_what_it_knew_itself(part, tmp_path):
     done = launch(MATRIX, tmp_path, "checkpoints", *[*RANKS_CASES][part::2], processes=2)
     assert done.returncode == 0, done.stdout + done.stderr[-3000:]
 
 
-@pytest.mark.slow
 def test_three_ranks_add_their_gradients_in_the_same_order_after_a_resume(tmp_path):
     names = ["dropout", "means", "accumulation", "optimization by hand"]
     done = launch(MATRIX, tmp_path, "checkpoints", *names, processes=3)
@@ -190,7 +189,6 @@ def seen(folder, name):
     return {place: sorted(samples) for place, samples in batches.items()}
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(("before", "after", "stop"), [(2, 1, 2), (1, 2, 6)])
 def test_on_another_number_of_processes_each_sample_comes_once_in_the_same_batch(
     before, after, stop, tmp_path
