@@ -157,15 +157,17 @@ class GrainSampler(GlobalBatchSampler):
 
     def seed_at(self, role: str, epoch: int, index: int) -> int:
         """Return the seed for this process's grain `index`: of its place, and no process's."""
-        grain = self.grains.at(index)
-        return derive_seed(self.seed, f"{self.role}{role}", epoch, grain.batch, grain.number)
+        return derive_seed(*self._place(role, epoch, self.grains.at(index)))
+
+    def _place(self, role: str, epoch: int, grain: Grain) -> tuple[Any, ...]:
+        return self.seed, f"{self.role}{role}", epoch, grain.batch, grain.number
 
     def _batches(self, epoch: int, done: int) -> Iterator[list[int]]:
         order: Sequence[int] = self._order(epoch)
         for index in range(done, len(self)):
             grain = self.grains.at(index)
             indices = order[grain.start : grain.start + grain.samples]
-            yield SeededBatch(indices, self.seed_at("data", epoch, index))
+            yield SeededBatch(indices, *self._place("data", epoch, grain))
 
 
 class GrainLoader(SeededLoader):

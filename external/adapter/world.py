@@ -118,11 +118,8 @@ class WorldAutomatic(Automatic):
         found: Grain = self._fit.data.grains.at(self._progress.ready - 1)  # type: ignore[attr-defined]
         return found
 
-    def _closure(self) -> Tensor | None:
+    def _gradients(self) -> Tensor | None:
         """Compute the gradients of the grain under way; behind the last, of the global batch."""
-        if not torch.is_grad_enabled():
-            with torch.enable_grad():
-                return self._closure()
         if self._has_run:
             raise Refused(
                 f"{type(self._optimizer).__name__} computes a step's gradients more than once, "
@@ -142,7 +139,7 @@ class WorldAutomatic(Automatic):
             self._check_monitors()
             place = (self._progress.epochs_processed, self._grain.batch)
             seed_generators(derive_seed(self._fit.seed, "optimizer", *place))
-        return loss.detach()
+        return loss
 
     def _share(self, loss: Tensor) -> Tensor:
         """Return the loss as its part of the global batch's mean."""

@@ -140,8 +140,7 @@ class OwnOrder(Sampler[list[int]]):
             if upcoming is None:
                 self._bookmarks.mark(number + 1, over=True)  # with what it does behind the last
             if number >= done:
-                seed = derive_seed(self.seed, "data", epoch, number, self.rank)
-                yield SeededBatch(indices, seed)
+                yield SeededBatch(indices, self.seed, "data", epoch, number, self.rank)
             number += 1
 
 

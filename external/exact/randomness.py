@@ -7,6 +7,7 @@ killed attempt in between change nothing.
 """
 
 import contextlib
+import functools
 import hashlib
 import random
 from collections.abc import Callable, Iterator, Sequence
@@ -22,24 +23,28 @@ _seed_python = super(random.Random, random.Random).seed
 
 
 class SeededBatch(list[int]):
-    """The indices of one rank's batch, with the seed that loading them begins with."""
+    """The indices of one rank's batch, which know the seed that loading them begins with.
 
-    def __init__(self, indices: Sequence[int], seed: int) -> None:
+    Args:
+        indices: Of samples.
+        place: The arguments of `derive_seed`, which is called only if loading may draw.
+    """
+
+    def __init__(self, indices: Sequence[int], *place: Any) -> None:
         super().__init__(indices)
-        self.seed = seed
+        self._place = place
+
+    @property
+    def seed(self) -> int:
+        """What loading them begins with."""
+        return derive_seed(*self._place)
 
 
 class SeededDataset(Dataset[Any]):
-    """A user's data set that is loaded by `SeededBatch`es; everything else is the user's.
+    """A user's data set that is loaded by `SeededBatch`es; everything else is the user's."""
 
-    Args:
-        dataset: The user's.
-        draws: Whether loading or collating may draw random numbers; seeding takes its time.
-    """
-
-    def __init__(self, dataset: Any, *, draws: bool = True) -> None:
+    def __init__(self, dataset: Any) -> None:
         self.dataset = dataset
-        self.draws = draws
 
     def __len__(self) -> int:
         return len(self.dataset)
@@ -49,21 +54,26 @@ class SeededDataset(Dataset[Any]):
 
     def __getitems__(self, batch: SeededBatch) -> Any:
         """Load a whole batch, as torch's fetcher asks for it; collating comes right after."""
-        if self.draws:
-            seed_generators(batch.seed)
+        seed_generators(batch.seed)
         load: Callable[[Sequence[int]], Any] | None = getattr(self.dataset, "__getitems__", None)
         return load(batch) if load is not None else [self.dataset[index] for index in batch]
 
     def __getattr__(self, name: str) -> Any:
-        if name in ("dataset", "draws"):  # while it is being unpickled
+        if name == "dataset":  # while it is being unpickled
             raise AttributeError(name)
         return getattr(self.dataset, name)
 
 
 def derive_seed(seed: int, role: str, *position: int) -> int:
     """Return a 63-bit seed for `role` at `position`; others for any other arguments."""
-    words = f"{seed}/{role}/{'/'.join(map(str, position))}"
-    return int.from_bytes(hashlib.blake2b(words.encode(), digest_size=8).digest()) >> 1
+    hashed = _begun(seed, role).copy()
+    hashed.update(repr(position).encode())
+    return int.from_bytes(hashed.digest()) >> 1
+
+
+@functools.lru_cache(256)
+def _begun(seed: int, role: str) -> Any:
+    return hashlib.blake2b(f"{seed}/{role}/".encode(), digest_size=8)
 
 
 @contextlib.contextmanager

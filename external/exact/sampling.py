@@ -94,12 +94,11 @@ class GlobalBatchSampler(Sampler[list[int]]):
         return self._batches(*self.position())
 
     def _batches(self, epoch: int, done: int) -> Iterator[list[int]]:
-        order = self._order(epoch)
+        order, role = self._order(epoch), f"{self.role}data"
         for batch in range(done, len(self)):
             start = batch * self.batch_size
             indices = order[start : start + self.batch_size][self.rank :: self.world_size]
-            place = (epoch, batch, self.rank)
-            yield SeededBatch(indices, derive_seed(self.seed, f"{self.role}data", *place))
+            yield SeededBatch(indices, self.seed, role, epoch, batch, self.rank)
 
     def samples_before(self, epoch: int, batches: int) -> int:
         """Return how many samples all ranks have seen after `epoch` epochs and `batches` more."""

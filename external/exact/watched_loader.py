@@ -14,6 +14,8 @@ from .randomness import derive_seed, seed_generators
 from .sampling import Position
 
 _NONE = object()
+_OF_WHAT_IS_THERE = (type(iter([])), type(iter(())))
+"""Iterators over a list or tuple of batches: they run no code that could draw."""
 
 
 class WatchedLoader:
@@ -55,25 +57,28 @@ class WatchedLoader:
         self._seed("order", epoch, number)
         with patient_workers(self.loader):
             batches = iter(self.loader)
+        bookmarks = self._bookmarks
+        has_state = bookmarks.holder is not None
         upcoming = self._load(batches, epoch, number)
         while upcoming is not _NONE:
             batch = upcoming
-            self._bookmarks.mark(number + 1)
-            if self._bookmarks.holder is not None:  # its state does not say that nothing follows
+            if has_state:  # which does not say that nothing follows
+                bookmarks.mark(number + 1)
                 upcoming = self._load(batches, epoch, number + 1)
                 if upcoming is _NONE:
-                    self._bookmarks.mark(number + 1, over=True)
+                    bookmarks.mark(number + 1, over=True)
+                bookmarks.forget_before(number)
             if number >= done:
-                self._bookmarks.forget_before(number)
                 self._seed("step", epoch, number)
                 yield batch
-            if self._bookmarks.holder is None:
-                upcoming = self._load(batches, epoch, number + 1)
             number += 1
+            if not has_state:
+                upcoming = self._load(batches, epoch, number)
         self._seed("last step", epoch, number)  # asked before it where the length is not known
 
     def _load(self, batches: Iterator[Any], epoch: int, number: int) -> Any:
-        self._seed("data", epoch, number)
+        if type(batches) not in _OF_WHAT_IS_THERE:
+            self._seed("data", epoch, number)
         return next(batches, _NONE)
 
     def __getattr__(self, name: str) -> Any:
