@@ -11,6 +11,7 @@ runs and for ever when its launcher was killed. `job` is Slurm's id, None withou
 
 import dataclasses
 import platform
+import re
 import subprocess
 import time
 from collections.abc import Iterable
@@ -23,6 +24,8 @@ from .layout import Layout
 from .schema import UnreadableFile, read_record
 
 SCHEMA = 1
+
+_PATH = re.compile(r"--\w+[_-](dir|path)=|--[\w-]+=/")
 
 Outcome = Literal["complete", "stopped", "failed"]
 
@@ -98,13 +101,27 @@ def read_attempts(run: Path) -> list[Attempt]:
 
 
 def not_told(run: Path, words: Iterable[str]) -> list[str]:
-    """Return those of `words` that the newest attempt was not told, such as `--width=16`.
+    """Return those options among `words` that the newest attempt was not told: `--width=16`.
 
-    Absolute paths are let be: a project may be moved. Without an attempt there is none.
+    Paths are let be: a project may be moved. Without an attempt there is none.
     """
     attempts = read_attempts(run)
-    told = set(attempts[-1].command) if attempts else set(words)
-    return [word for word in words if word not in told and "=/" not in word]
+    if not attempts:
+        return []
+    told = set(_joined(attempts[-1].command))
+    return [word for word in _joined(words) if word not in told and not _PATH.match(word)]
+
+
+def _joined(words: Iterable[str]) -> list[str]:
+    """Return `words` with `--name value` as `--name=value`."""
+    joined: list[str] = []
+    for word in words:
+        before = joined[-1] if joined else ""
+        if before.startswith("--") and "=" not in before and not word.startswith("--"):
+            joined[-1] = f"{before}={word}"
+        else:
+            joined.append(word)
+    return joined
 
 
 def next_attempt(run: Path) -> int:

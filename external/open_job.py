@@ -2,6 +2,7 @@
 
 import contextlib
 import platform
+import shlex
 import sys
 from collections.abc import Iterator
 from dataclasses import replace
@@ -9,7 +10,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from ..params.checkpoint import CheckpointParams
-from .attempt import Attempt, end_attempt, start_attempt
+from .attempt import Attempt, end_attempt, not_told, start_attempt
 from .background_journal import BackgroundJournal
 from .completion import complete_run
 from .environment import launched, ranks
@@ -58,7 +59,7 @@ def open_job(
             stack.enter_context(RunLock(layout.run))
         if launch is None and is_complete(layout.run):
             if place.rank == 0:
-                print(f"'{layout.run}' is complete: nothing to train.", file=sys.stderr)  # noqa: T201
+                print(_nothing_to_train(layout.run), file=sys.stderr)  # noqa: T201
             yield None
             return
         fetched = Path(stack.enter_context(TemporaryDirectory(prefix="curitorch-resume-")))
@@ -109,6 +110,15 @@ def open_job(
         if attempt is not None:
             end_attempt(layout.run, attempt, exit_code=0, outcome="complete")
             complete_run(layout.run)
+
+
+def _nothing_to_train(run: Path) -> str:
+    sentence = f"'{run}' is complete: nothing to train."
+    new = not_told(run, sys.argv[1:])
+    if new:
+        words = shlex.join(new)
+        sentence += f" It was trained without {words}: give another --run_dir to train with that."
+    return sentence
 
 
 def _run_directory(run_dir: Path | None, model_path: Path | None) -> Path:

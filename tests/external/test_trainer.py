@@ -95,9 +95,9 @@ def test_by_hand_it_trains_shows_a_bar_and_goes_on_and_knows_when_it_is_complete
     content = torch.load(run.model_path, weights_only=True)
     assert content["curitorch_model"]["qualname"] == "Net"
 
-    again = train(folder, "--epochs=2", "--run_dir=runs/a")
+    again = train(folder, "--epochs=3", "--run_dir=runs/a")
     assert again.returncode == 0
-    assert "is complete: nothing to train" in again.stderr
+    assert "is complete: nothing to train. It was trained without --epochs=3:" in again.stderr
 
 
 def test_the_cookbooks_options_alone_say_where_everything_goes(folder):
