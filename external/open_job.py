@@ -46,7 +46,7 @@ def open_job(
     the signal's number.
 
     Raises:
-        Refused: No run directory, or `resume` does not fit what is there.
+        Refused: No run directory, or none that can be written to; or `resume` does not fit it.
         RunLocked: Somebody else trains in this run directory.
     """
     layout = Layout(_run_directory(run_dir, model_path))
@@ -56,7 +56,13 @@ def open_job(
     stop.listen()
     with contextlib.ExitStack() as stack:
         if launch is None and place.rank == 0:
-            stack.enter_context(RunLock(layout.run))
+            try:
+                stack.enter_context(RunLock(layout.run))
+            except OSError as error:
+                raise Refused(
+                    f"'{layout.run}' is no directory that can be written to ({error}). "
+                    "Give another --run_dir."
+                ) from error
         if launch is None and is_complete(layout.run):
             if place.rank == 0:
                 print(_nothing_to_train(layout.run), file=sys.stderr)  # noqa: T201

@@ -9,7 +9,10 @@ import textwrap
 import pytest
 import torch
 
+from curitorch.external.open_job import open_job
+from curitorch.external.refused import Refused
 from curitorch.external.rundir import TrainingRun
+from curitorch.external.stop import StopRequest
 
 MODULE = """
     import pathlib
@@ -189,6 +192,17 @@ def test_without_a_directory_or_a_length_nothing_is_begun(folder):
     assert "Give --run_dir" in train(folder, "--steps=1").stderr
     assert "the training has no end" in train(folder, "--run_dir=a").stderr
     assert not (folder / "a").exists()
+
+
+def test_what_is_no_directory_to_train_in_is_one_sentence(tmp_path, monkeypatch):
+    monkeypatch.setattr(StopRequest, "listen", lambda request: None)
+    (tmp_path / "file").write_text("mine")
+    with (
+        pytest.raises(Refused, match=r"file' is no directory that .* Give another --run_dir\."),
+        open_job(run_dir=tmp_path / "file"),
+    ):
+        pass
+    assert (tmp_path / "file").read_text() == "mine"
 
 
 def test_help_needs_no_torch_and_tells_how_to_use_it_by_hand(folder):
