@@ -1,6 +1,6 @@
-"""Loading a checkpoint: verified against unverified, in turn, each in a process of its own.
+"""Loading a checkpoint: verified against unverified, in turn, each in a new process.
 
-    python benchmarks/checkpoint_load.py --megabytes 1000 --rounds 5
+    python benchmarks/checkpoint_load.py --megabytes 1000 --rounds 3
 
 `ready` is the time until a model and its AdamW have what the file holds; of a mapped file the time
 until one tensor is used, and until all are. Hot: the file is in the page cache; cold: it is not.
@@ -8,8 +8,6 @@ until one tensor is used, and until all are. Hot: the file is in the page cache;
 
 import os
 import statistics
-import subprocess
-import sys
 import tempfile
 import time
 import warnings
@@ -25,8 +23,16 @@ from training import Training, tensors_of
 from curitorch.external.stores import LocalStore, Saver, VerifiedCheckpointIO
 from curitorch.external.stores.files.verified_load import load_verified
 from curitorch.external.stores.single_file import NAME, read
+from curitorch.external.stores.testing.forks import Forks
 
 State = dict[str, Any]
+
+BEFORE = "sys.path.insert(0, sys.argv[1]); import checkpoint_load"
+LOAD = """
+from pathlib import Path
+import checkpoint_load
+checkpoint_load.load_here(sys.argv[1], Path(sys.argv[2]), int(sys.argv[3]))
+"""
 
 
 def _recorded(path: Path) -> Any:
@@ -55,37 +61,38 @@ MAPPED: dict[str, Callable[[Path], State]] = {
 
 @click.command()
 @click.option("--megabytes", default=1000, show_default=True, help="Size of the state.")
-@click.option("--rounds", default=5, show_default=True, help="Loads of each kind.")
+@click.option("--rounds", default=3, show_default=True, help="Loads of each kind.")
 @click.option("--folder", type=click.Path(path_type=Path), help="Where; a temporary one without.")
-@click.option("--one", nargs=2, hidden=True, help="Load so, from there, in this process.")
-def main(megabytes: int, rounds: int, folder: Path | None, one: tuple[str, str] | None) -> None:
+def main(megabytes: int, rounds: int, folder: Path | None) -> None:
     """Print medians, and ratios to what they are held against."""
     warnings.simplefilter("ignore")
-    torch.set_num_threads(2)
-    if one is not None:
-        _load_here(one[0], Path(one[1]), megabytes)
-        return
     _print_load("before")
-    with tempfile.TemporaryDirectory(dir=folder) as place:
+    with (
+        Forks(BEFORE, str(Path(__file__).parent)) as forks,
+        tempfile.TemporaryDirectory(dir=folder) as place,
+    ):
         path = _save(megabytes, Path(place))
         times: dict[tuple[str, str], list[float]] = defaultdict(list)
-        for _ in range(rounds):
-            for name in (*LOADS, *MAPPED):
-                for cache in ("hot", "cold"):
-                    for what, millis in _load(name, path, megabytes, cache).items():
-                        times[name, f"{what}, {cache}"].append(millis)
+        kinds = [(name, cache) for name in (*LOADS, *MAPPED) for cache in ("hot", "cold")]
+        for number, (name, cache) in enumerate(kinds * rounds, start=1):
+            found = _load(forks, name, path, megabytes, cache)
+            for what, millis in found.items():
+                times[name, f"{what}, {cache}"].append(millis)
+            cells = ", ".join(f"{what} {millis:.0f} ms" for what, millis in found.items())
+            click.echo(f"{number}/{rounds * len(kinds)} {name}, {cache}: {cells}", err=True)
     _print(times, megabytes)
     _print_load("after")
 
 
 def _save(megabytes: int, place: Path) -> Path:
+    click.echo(f"Writing two files of {megabytes} MB", err=True)
     state, path = Training(megabytes).state(), place / "x.ckpt"
     VerifiedCheckpointIO().save_checkpoint(state, path)
     Saver(LocalStore(place / "store")).save(1, state)
     return path
 
 
-def _load(name: str, path: Path, megabytes: int, cache: str) -> dict[str, float]:
+def _load(forks: Forks, name: str, path: Path, megabytes: int, cache: str) -> dict[str, float]:
     for file in (path, *path.parent.glob("store/*/*")):
         with file.open("rb") as opened:
             if cache == "hot":
@@ -93,14 +100,15 @@ def _load(name: str, path: Path, megabytes: int, cache: str) -> dict[str, float]
                     pass
             else:
                 os.posix_fadvise(opened.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
-    command = [sys.executable, __file__, "--megabytes", str(megabytes), "--one", name, str(path)]
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
-    found = (line.split("=") for line in done.stdout.splitlines())
-    return {what: float(millis) for what, millis in found}
+    with forks.start(LOAD, name, str(path), str(megabytes)) as fork:
+        found = (line.split("=") for line in fork.said.read().splitlines())
+        return {what: float(millis) for what, millis in found}
 
 
-def _load_here(name: str, path: Path, megabytes: int) -> None:
+def load_here(name: str, path: Path, megabytes: int) -> None:
     """Load in this process, which has loaded nothing before, and print the milliseconds."""
+    warnings.simplefilter("ignore")
+    torch.set_num_threads(2)
     if name in LOADS:
         training = Training(megabytes)
         begun = time.perf_counter()

@@ -64,6 +64,7 @@ def main(
         _print_load("before")
         rows = _times(names, trained, Path(place), rounds, lost=training)
         for name in names:
+            click.echo(f"memory of {name}", err=True)
             rows[name]["memory"] = [_memory_apart(name, megabytes, folder)]
         _print_rows(rows, megabytes)
         if names == list(PEERS):
@@ -89,11 +90,16 @@ def _times(
                 _sync(place)
             row["durable"].append(_since(begun))
             row["CPU"].append((_cpu() - cpu) * 1e3)
+            stopped, there = (row["stall"] or row["first"])[-1], row["durable"][-1]
+            said = f"stopped for {stopped:.0f} ms, durable after {there:.0f} ms"
+            click.echo(f"save {number}/{rounds} {name}: {said}", err=True)
             _empty(place)
             training.step()
     for number in range(rounds if lost else 0):
         for name, peer in peers.items():
             rows[name]["lost"].append(_lost(peer, training, place / f"{number}.ckpt"))
+            later = f"{rows[name]['lost'][-1]:.0f} ms later"
+            click.echo(f"training {number + 1}/{rounds} {name}: {later}", err=True)
             _empty(place)
     for peer in peers.values():
         peer.close()
