@@ -4,10 +4,12 @@ The object that `trainer_options` hands to a click trainer. `job.trainer()` make
 Trainer that reports and checkpoints; `job.fit()` trains, resumes and leaves a complete run.
 """
 
+import contextlib
 import pickle
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from textwrap import shorten
 from typing import TYPE_CHECKING, Any
 
 from ..params.checkpoint import CheckpointParams
@@ -151,21 +153,22 @@ class TrainerJob:
             seed: Of the order of samples.
 
         Raises:
-            Refused: The checkpoint cannot be opened without more trust.
+            Refused: The checkpoint cannot be opened without more trust, or is of another model.
             TrainingStopped: The job was asked to stop; call it again to go on.
         """
         from lightning.pytorch import Trainer
 
-        if isinstance(trainer, Trainer):
-            write_engine(self.journal, "lightning")
-            self._fit_by_lightning(trainer, model, data, batch_size=batch_size, seed=seed)
-            barrier = trainer.strategy.barrier
-        else:
-            write_engine(self.journal, "lean")
-            trainer.batch_size, trainer.seed = batch_size, seed
-            begin = None if self.resume is None else self.resume.path
-            trainer.fit(model, datamodule=_as_data_module(data, model), ckpt_path=begin)
-            barrier = trainer.barrier
+        with self._refusing_what_does_not_fit(model):
+            if isinstance(trainer, Trainer):
+                write_engine(self.journal, "lightning")
+                self._fit_by_lightning(trainer, model, data, batch_size=batch_size, seed=seed)
+                barrier = trainer.strategy.barrier
+            else:
+                write_engine(self.journal, "lean")
+                trainer.batch_size, trainer.seed = batch_size, seed
+                begin = None if self.resume is None else self.resume.path
+                trainer.fit(model, datamodule=_as_data_module(data, model), ckpt_path=begin)
+                barrier = trainer.barrier
         barrier("curitorch: every rank has trained to the end")
         if self.ranks.rank == 0:
             keep_model(
@@ -174,6 +177,27 @@ class TrainerJob:
                 {self.layout.model, self.model_path},
                 journal=self.journal,
             )
+
+    @contextlib.contextmanager
+    def _refusing_what_does_not_fit(self, model: "LightningModule") -> Iterator[None]:
+        """Say of a checkpoint that torch cannot load into the model or optimizer why that may be.
+
+        Raises:
+            Refused: It was saved by other code.
+        """
+        try:
+            yield
+        except (RuntimeError, ValueError) as error:
+            # As torch begins what it says, of the model itself and of its optimizers.
+            unfit = f"Error(s) in loading state_dict for {type(model).__name__}:"
+            if self.resume is None or not str(error).startswith((unfit, "loaded state dict ")):
+                raise
+            why = shorten(str(error), 500, placeholder=" …")
+            raise Refused(
+                f"'{self.resume.path}' (step {self.resume.step}) does not fit what the code makes "
+                f"now. Undo what changed since it was saved, or train anew: in another run "
+                f"directory, in an experiment with --overwrite-stage. {why}"
+            ) from error
 
     def _fit_by_lightning(
         self,
