@@ -11,6 +11,7 @@ import shutil
 import subprocess
 import sys
 from dataclasses import asdict, dataclass
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -44,6 +45,28 @@ if "WITNESSES" in os.environ:
     atexit.register(write)
 """
 """A sitecustomize: every Python process says at its end what it was and what it imported."""
+
+
+@pytest.hookimpl(trylast=True)  # once the others are deselected
+def pytest_collection_modifyitems(items):
+    """Let each worker begin with long tests: one that is begun last keeps all others waiting.
+
+    They are those that ask for more than the usual 300 seconds. `--dist worksteal` gives each
+    worker one piece of the list, and the ends of long pieces to those who are through with theirs.
+    """
+    workers = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+    if workers > 1:
+        marks = [item.get_closest_marker("timeout") for item in items]
+        is_long = [mark is not None and mark.args > (300,) for mark in marks]
+        long = [item for item, its in zip(items, is_long, strict=True) if its]
+        rest = [item for item, its in zip(items, is_long, strict=True) if not its]
+        starts, ordered = [len(items) * worker // workers for worker in range(workers + 1)], []
+        for worker, (start, end) in enumerate(pairwise(starts)):
+            first = long[worker::workers]
+            others = max(0, end - start - len(first))
+            ordered += first + rest[:others]
+            del rest[:others]
+        items[:] = ordered + rest
 
 
 @pytest.hookimpl(wrapper=True)
@@ -122,20 +145,35 @@ def a_users_project(tmp_path) -> UserProject:
 
 
 @pytest.fixture(scope="session")
-def digits_project(tmp_path_factory) -> tuple[UserProject, Ran]:
-    """A copy of examples/digits after its first run with `-p quick`; all workers share it.
+def made_once(tmp_path_factory):
+    """Return a function that fills a folder once for all workers, which change nothing in it.
 
-    Who would change anything in it makes a copy.
+    It is given a name and what fills the folder; it returns the folder, and what that one returned.
     """
-    folder = tmp_path_factory.getbasetemp()
+    base = tmp_path_factory.getbasetemp()
     if "PYTEST_XDIST_WORKER" in os.environ:
-        folder = folder.parent  # https://pytest-xdist.readthedocs.io/en/stable/how-to.html
-    project, said = UserProject(folder / "digits" / "a copy of digits"), folder / "digits.json"
-    with FileLock(folder / "digits.lock"):
-        if not said.exists():
-            shutil.rmtree(project.path, ignore_errors=True)
-            shutil.copytree(REPOSITORY / "examples" / "digits", project.path, ignore=LEFT_BEHIND)
-            witnesses = folder / "digits" / "first"
-            ran = project.run("digits", "-p", "quick", witnesses=witnesses)
-            said.write_text(json.dumps(asdict(ran)))
-    return project, Ran(**json.loads(said.read_text()))
+        base = base.parent  # https://pytest-xdist.readthedocs.io/en/stable/how-to.html
+
+    def made(name, make):
+        folder, returned = base / name, base / f"{name}.json"
+        with FileLock(base / f"{name}.lock"):
+            if not returned.exists():
+                shutil.rmtree(folder, ignore_errors=True)
+                folder.mkdir()
+                returned.write_text(json.dumps(make(folder)))
+        return folder, json.loads(returned.read_text())
+
+    return made
+
+
+@pytest.fixture(scope="session")
+def digits_project(made_once) -> tuple[UserProject, Ran]:
+    """A copy of examples/digits after its first run with `-p quick`; change it in a copy."""
+
+    def make(folder):
+        path = folder / "a copy of digits"
+        shutil.copytree(REPOSITORY / "examples" / "digits", path, ignore=LEFT_BEHIND)
+        return asdict(UserProject(path).run("digits", "-p", "quick", witnesses=folder / "first"))
+
+    folder, ran = made_once("digits", make)
+    return UserProject(folder / "a copy of digits"), Ran(**ran)

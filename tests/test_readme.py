@@ -62,11 +62,15 @@ def follow(document: Path, folder: Path) -> str:
 
 
 @pytest.fixture(scope="module")
-def followed(tmp_path_factory) -> tuple[Path, str]:
+def followed(made_once) -> tuple[Path, str]:
     """Return the project that the README makes, and its output."""
-    folder = tmp_path_factory.mktemp("readme") / "a project"
-    folder.mkdir()
-    return folder, follow(DOCUMENTS[0], folder)
+
+    def make(folder):
+        (folder / "a project").mkdir()
+        return follow(DOCUMENTS[0], folder / "a project")
+
+    folder, output = made_once("readme", make)
+    return folder / "a project", output
 
 
 @pytest.fixture
