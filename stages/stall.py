@@ -26,6 +26,7 @@ class StallWatch:
         attempt: What is running.
         launch: How long a step may take, and what to do then.
         stacks: Returns where the ranks are; those of this machine without it.
+        name: What the report calls the run, where there are several.
     """
 
     def __init__(
@@ -34,9 +35,12 @@ class StallWatch:
         attempt: Attempt,
         launch: LaunchParams,
         stacks: Callable[[Path, Attempt], str] | None = None,
+        *,
+        name: str = "",
     ) -> None:
         self._run = run
         self._stacks = stacks or _stacks
+        self._name = name
         self.attempt = attempt
         self._seconds = launch.stall_seconds
         self._kills = launch.kill_stalled
@@ -57,7 +61,8 @@ class StallWatch:
         self._is_reported = True
         after = f"step {progress.step}" if progress.step else "the start"
         logging.warning(
-            "Stalled: no step has ended for %g s, after %s.%s\n%s",
+            "Stalled: %sno step has ended for %g s, after %s.%s\n%s",
+            f"{self._name}: " if self._name else "",
             self._seconds,
             after,
             " Its processes are killed." if self._kills else "",

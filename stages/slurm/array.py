@@ -28,10 +28,11 @@ from ..overwriting import empty, is_to_be_overwritten
 from ..sweep_members import note_end
 from .following import TICK_SECONDS, Followed, Follower
 from .job import SubmittedJob, find_jobs
+from .job_watch import JobWatch
 from .launcher import SlurmLauncher
 from .queue import submit
 from .script import header
-from .supervision import check_end, not_submitted, stop
+from .supervision import CANCEL_SECONDS, check_end, not_submitted, stop
 
 Members = Mapping[str, tuple[Record, SlurmLauncher]]
 
@@ -174,7 +175,7 @@ def _train_once(
         for name, member in members.items()
         if (job := found[member.run.path] or _recorded(member)) is not None
     }
-    _follow(list(followed.values()), members, interruption)
+    _follow(followed, members, interruption)
     failures: dict[str, Exception] = {}
     for name, each in followed.items():
         try:
@@ -185,16 +186,20 @@ def _train_once(
 
 
 def _follow(
-    followed: Sequence[Followed], members: Mapping[str, SlurmLauncher], interruption: Interruption
+    jobs: Mapping[str, Followed], members: Mapping[str, SlurmLauncher], interruption: Interruption
 ) -> None:
+    followed = list(jobs.values())
     poll_seconds = min(member.slurm.poll_seconds for member in members.values())
     grace_seconds = max(member.launch.grace_seconds for member in members.values())
     follower = Follower(followed, poll_seconds=poll_seconds)
+    watches = [JobWatch(each, members[name].launch, name=name) for name, each in jobs.items()]
     progress = SweepProgress()
     with live_line("sweep", None) as line:
         while not follower.has_ended():
             progress.count(followed)
             line.show(progress)
+            if sum(watch.cancels() for watch in watches):
+                follower.hurry(CANCEL_SECONDS)
             if interruption.number is not None:
                 stop(follower, interruption, grace_seconds)
                 break

@@ -3,12 +3,9 @@
 import logging
 import shlex
 import time
-from functools import partial
 from pathlib import Path
 
-from ...external.attempt import Attempt, Outcome, end_attempt, next_attempt
-from ...external.layout import Layout
-from ...external.rank_report import read_reports
+from ...external.attempt import Outcome, end_attempt, next_attempt
 from ...external.rundir import TrainingRun
 from ...params import LaunchParams, SlurmParams
 from ...params.curifactory_api import Record
@@ -17,10 +14,10 @@ from ..failure import TrainerFailed, TrainerStopped, diagnose, log_tail
 from ..interruption import Interruption
 from ..live_line import live_line
 from ..report import report_training
-from ..stall import StallWatch, stacks_by
 from ..supervision import no_model
 from .following import TICK_SECONDS, Followed, Follower
 from .job import AllocatedJob, Job, SubmittedJob, start_job
+from .job_watch import JobWatch
 from .queue import ENDED, UNKNOWN, Ending, ending
 
 USAGE_ERROR = 2
@@ -157,41 +154,19 @@ def _follow(
 ) -> None:
     """Follow one job to its end, with a live line."""
     follower = Follower([followed], poll_seconds=slurm.poll_seconds)
-    stall: StallWatch | None = None
+    watch = JobWatch(followed, launch)
     name = record.params.name if record.params is not None else record.manager.current_stage_name
     with live_line(name, record.manager.map_progress) as line:
         while not follower.has_ended():
             line.show(followed.progress)
-            stall = _watched(followed, launch, stall)
-            if stall is not None and stall.is_to_be_killed(followed.progress):
-                followed.stalled = True
+            if watch.cancels():
                 follower.hurry(CANCEL_SECONDS)
-                followed.job.cancel()
             if interruption.number is not None:
                 stop(follower, interruption, launch.grace_seconds)
                 break
             time.sleep(TICK_SECONDS)
         followed.read()
         line.show(followed.progress)
-
-
-def _watched(
-    followed: Followed, launch: LaunchParams, stall: StallWatch | None
-) -> StallWatch | None:
-    """Return the watch over the attempt that runs; another one after a requeue."""
-    if followed.state != "RUNNING":
-        return None  # it waits in the queue, for hours perhaps
-    if stall is not None and stall.attempt.number == followed.progress.attempt:
-        return stall
-    attempt = followed.attempt()
-    if attempt is None or attempt.number != followed.progress.attempt:
-        return None  # its ranks have not begun
-    return StallWatch(followed.run.path, attempt, launch, partial(_stacks, followed.job))
-
-
-def _stacks(job: Job, run: Path, attempt: Attempt) -> str:
-    reports = read_reports(Layout(run).logs(attempt.number))
-    return stacks_by(job.ask_for_stacks, run, attempt, reports)
 
 
 def _ending(job: Job) -> Ending:

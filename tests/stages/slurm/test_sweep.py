@@ -1,5 +1,7 @@
 """Sweeps: many records as one job array, and the same block on one machine."""
 
+import re
+
 import pytest
 
 from curitorch.external.job_record import read_job
@@ -41,7 +43,8 @@ SCRIPT = """
         raise ValueError("five is not to be had")
     pf.init(1)
     with pf.train_step():
-        square = number * number
+        pass  # hangs
+    square = number * number
     pf.metric({"iteration": 1, "square": square})
     Path(os.environ["CKPT_DIR"], "square.txt").write_text(str(square))
     pf.upload_checkpoint()
@@ -132,6 +135,28 @@ def test_eight_are_one_array_one_fails_and_only_that_one_is_trained_again(
     assert trained(project) == [5]
     assert "7/8" not in again.stdout
     assert all(run.is_complete for run in runs)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_a_member_that_stalls_says_where_it_is_is_killed_and_trained_again(
+    project, slurm, monkeypatch
+):
+    write(project, monkeypatch, launcher="slurm", numbers="(1, 2)")
+    hangs = 'time.sleep(600 * (number == 2 and os.environ["CURITORCH_ATTEMPT"] == "0"))'
+    project.change("train.py", "import argparse, os", "import argparse, os, time")
+    project.change("train.py", "pass  # hangs", hangs)
+    limits = "max_restarts=1, stall_seconds=4, kill_stalled=True"
+    project.change("params/one.py", 'launcher="slurm"', f'launcher="slurm", {limits}')
+    result = project.run(timeout=300)
+    output = result.stdout + result.stderr
+    assert result.returncode == 0, output
+    said = "Stalled: number 2: no step has ended for 4 s, after the start. Its processes are killed"
+    assert output.count("Stalled: ") == output.count(said) == 1
+    assert re.search(r'File ".*train.py", line 14 in <module>', output)
+    first, second = [TrainingRun(path) for path in project.runs()]
+    outcomes = sorted([each.outcome for each in run.attempts()] for run in (first, second))
+    assert outcomes == [["complete"], ["failed", "complete"]]
 
 
 def test_only_the_scripts_are_written_where_nothing_is_to_be_submitted(project, monkeypatch, slurm):
