@@ -6,10 +6,12 @@ Ends with 1 when the experiment failed, 130 after Ctrl-C, by SIGTERM when it was
 """
 
 import functools
+import json
 import multiprocessing
 import os
 import signal
 import sys
+from pathlib import Path
 from types import FrameType
 from typing import Any
 
@@ -49,6 +51,12 @@ def main() -> None:
     except KeyboardInterrupt as error:
         print(f"Interrupted. {error}".rstrip(), file=sys.stderr)  # noqa: T201
         sys.exit(130)
+    except json.JSONDecodeError:
+        torn = _torn_file()
+        if torn is None:
+            raise
+        print(torn, file=sys.stderr)  # noqa: T201
+        sys.exit(1)
     finally:
         experiment.run_experiment = run_experiment  # type: ignore[attr-defined]
     if any(manager.status == "error" for manager in managers):
@@ -61,6 +69,31 @@ class _StageExited(Exception):
     def __init__(self, status: object) -> None:
         super().__init__(status)
         self.status = status
+
+
+def _torn_file() -> str | None:
+    """Return a sentence on the first of curifactory's own files that is not JSON, if one is."""
+    config, folder = Path("curifactory_config.json"), "data/"
+    kept = "Nothing that was trained is in it."
+    try:
+        if config.exists():
+            folder = json.loads(config.read_bytes()).get("manager_cache_path", folder)
+    except ValueError as error:
+        return f"'{config}' is not JSON ({error}). Mend it."
+    for name, what in (
+        ("store.json", f"Put a copy back or move it away: runs are counted anew. {kept}"),
+        ("params_registry.json", f"Move it away: it is written anew. {kept}"),
+    ):
+        path = Path(folder, name)
+        try:
+            if path.exists():
+                json.loads(path.read_bytes())
+        except ValueError as error:
+            return (
+                f"'{path}', which curifactory keeps, is not whole JSON ({error}); a full disk may "
+                f"have torn it. {what}"
+            )
+    return None
 
 
 def _end_children(number: int, frame: FrameType | None) -> None:
