@@ -117,11 +117,11 @@ def test_a_rank_that_has_ended_is_not_waited_for(tmp_path):
 def test_while_nobody_asks_nothing_is_written_and_a_step_costs_next_to_nothing(tmp_path):
     emergency = Emergency(tmp_path / "not made", rank=0, world_size=2, step=lambda: 0)
     emergency.listen()
-    began = time.perf_counter()
+    began = time.process_time()
     for step in range(10_000):
         emergency.is_over(step)
         emergency.is_due(step)
-    assert time.perf_counter() - began < 0.5
+    assert time.process_time() - began < 0.5
     assert not (tmp_path / "not made").exists()
     emergency.give_back_signals()
 
