@@ -67,7 +67,7 @@ def program(text: str, *, engine: str = "lightning") -> click.Command:
             model_class = import_model_class(params.model)
             data_function = import_object(params.data, option="--data") if params.data else None
             if params.engine == "lean":
-                check_classes(model_class, data_function)
+                check_classes(model_class, data_function, params, strategy=options["strategy"])
             with job_from_options(options) as job:
                 if job is not None:
                     record(_train)(job, params, model_class, data_function, options)
@@ -114,7 +114,9 @@ def check_accelerator(accelerator: str) -> None:
         )
 
 
-def check_classes(model_class: Any, data_function: Any) -> None:
+def check_classes(
+    model_class: Any, data_function: Any, params: TrainerParams, *, strategy: str
+) -> None:
     """Refuse for the lean loop what the classes of a project define, before one is made.
 
     Raises:
@@ -125,7 +127,17 @@ def check_classes(model_class: Any, data_function: Any) -> None:
     from .adapter.refusals import check_classes
 
     has_class = isinstance(data_function, type) and issubclass(data_function, LightningDataModule)
-    check_classes(model_class, data_function if has_class else None)
+    check_classes(
+        model_class,
+        data_function if has_class else None,
+        make=lambda: call_with(model_class, "--model_args", params.model_args),
+        settings={
+            "exact": params.trainer_args.get("exact", "rank"),
+            "accumulate": params.accumulate,
+            "clips": bool(params.gradient_clip),
+            "strategy": strategy,
+        },
+    )
 
 
 def _train(

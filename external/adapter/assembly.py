@@ -26,6 +26,7 @@ from .progress import Progress
 from .stand_in import StandIn
 from .validation_clock import ValidationClock
 from .world_data import WorldData
+from .world_logged import WorldLogged
 
 
 def assembled(
@@ -73,11 +74,14 @@ def assembled(
     progress.share = fabric.world_size if is_world else 1
     others = [each for each in loggers if each is not reporter]
     trainer.loggers = others if reporter is None else [reporter, *others]
-    logged = Logged(
-        log_every_n_steps=settings["log_every_n_steps"],
-        reduce=strategy.reduce if strategy.world_size > 1 else None,
-        has_logger=bool(trainer.loggers),
-    )
+    options = {
+        "log_every_n_steps": settings["log_every_n_steps"],
+        "reduce": strategy.reduce if strategy.world_size > 1 else None,
+        "has_logger": bool(trainer.loggers),
+    }
+    if is_world:
+        options |= {"world_size": strategy.world_size, "device": strategy.root_device}
+    logged = (WorldLogged if is_world else Logged)(**options)
     trainer.logged = logged
     model.trainer = trainer  # type: ignore[assignment]
     logged.attach(model)
@@ -98,6 +102,8 @@ def assembled(
         batch_size=None if batch_size is None else batch_size // every,
         seed=seed,
     )
+    if isinstance(data, WorldData):
+        logged.place = lambda: data.place(progress.ready - 1)  # type: ignore[attr-defined]
     trainer.estimate = lambda: _estimated_steps(trainer, data)
     trainer.enable_validation = (
         data.has_validation

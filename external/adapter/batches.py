@@ -10,6 +10,12 @@ from lightning.pytorch.utilities.combined_loader import CombinedLoader
 
 from ..refused import Refused
 
+SEQUENTIAL = (
+    "CombinedLoader(…, mode='sequential') gives one loader's batches after the other's, which no "
+    "training has, Lightning's neither. Use max_size_cycle, max_size or min_size, or one loader "
+    "over a ConcatDataset."
+)
+
 
 class Batches:
     """The batches of one loader, and whether the one that was given is the last.

@@ -4,11 +4,15 @@ from collections.abc import Iterator
 from typing import Any, Literal
 
 from lightning.pytorch import LightningDataModule, LightningModule
+from lightning.pytorch.utilities.combined_loader import CombinedLoader
 from lightning.pytorch.utilities.model_helpers import is_overridden
 from torch.nn.modules.batchnorm import _NormBase
 
+from ..exact.loader_kinds import why_not_plain
+from .batches import SEQUENTIAL
 from .finding import Finding
 from .overrides import Override, name_of, overridden, place_of_class
+from .world import is_plain
 
 TRANSFERS = ("on_before_batch_transfer", "transfer_batch_to_device", "on_after_batch_transfer")
 
@@ -20,10 +24,14 @@ def condition_findings(
     exact: Literal["rank", "world"],
     accumulate: int,
     clips: bool,
+    strategy: Any,
+    train: Any,
 ) -> Iterator[Finding]:
-    """Yield what is refused or left out of this module, trained in this way."""
+    """Yield what is refused or left out of this module, trained in this way (`refusals.check`)."""
     overrides = {each.name: each for each in overridden(module, LightningModule)}
     yield from _missing(module)
+    yield from _of_data(module, train, exact=exact)
+    yield from _of_strategy(module, strategy, exact=exact)
     if not module.automatic_optimization:
         yield from _manual(module, accumulate=accumulate, clips=clips)
     if exact == "world":
@@ -43,6 +51,42 @@ def _missing(module: LightningModule) -> Iterator[Finding]:
     for name in ("training_step", "configure_optimizers"):
         if not is_overridden(name, module):
             yield _of_class(module, name, "it is not defined: no training without it")
+
+
+def _of_data(module: LightningModule, train: Any, *, exact: str) -> Iterator[Finding]:
+    """Yield why loaders that were given to `fit` are no training data."""
+    if isinstance(train, CombinedLoader) and train._mode == "sequential":
+        text = f"{SEQUENTIAL[0].lower()}{SEQUENTIAL[1:]}"
+        yield _of_class(module, "train_dataloaders", text.rstrip("."))
+    elif exact == "world" and train is not None:
+        several = isinstance(train, list | tuple | dict | CombinedLoader)
+        reason = "several loaders" if several else why_not_plain(train)
+        if reason is not None:
+            yield _of_class(
+                module,
+                "train_dataloaders",
+                f"the training data has {reason}, whose order is no function of seed and epoch for "
+                "every number of processes: exact='world' takes a plain DataLoader, or use "
+                "exact='rank'",
+            )
+
+
+def _of_strategy(module: LightningModule, strategy: Any, *, exact: str) -> Iterator[Finding]:
+    """Yield why the processes cannot share this module in that way."""
+    if exact == "world" and not is_plain(strategy):
+        yield _of_class(
+            module,
+            "strategy",
+            f"it is {strategy!r}, and with exact='world' the gradients are added up in a fixed "
+            "tree instead: leave strategy 'auto' or 'ddp', or use exact='rank'",
+        )
+    if strategy == "fsdp2" and not module.automatic_optimization:
+        yield _of_class(
+            module,
+            "automatic_optimization",
+            "it is False, and strategy='fsdp2' gathers parameters around whole steps: use "
+            "automatic optimization, or strategy='ddp'",
+        )
 
 
 def _manual(module: LightningModule, *, accumulate: int, clips: bool) -> Iterator[Finding]:

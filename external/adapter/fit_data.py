@@ -14,7 +14,7 @@ from ..exact.exact_resume import ExactResume
 from ..exact.randomness import derive_seed, seeded_apart
 from ..exact.train_loader import train_loader
 from ..refused import Refused
-from .batches import Batches
+from .batches import SEQUENTIAL, Batches
 from .stand_in import StandIn
 
 Made = Callable[[], Any]
@@ -139,11 +139,7 @@ def _at_once(loader: Any) -> Any:
         Refused: They come one after the other.
     """
     if isinstance(loader, CombinedLoader) and loader._mode == "sequential":
-        raise Refused(
-            "CombinedLoader(…, mode='sequential') gives one loader's batches after the other's, "
-            "which no training has, Lightning's neither. Use max_size_cycle, max_size or min_size, "
-            "or one loader over a ConcatDataset."
-        )
+        raise Refused(SEQUENTIAL)
     return loader
 
 

@@ -10,7 +10,7 @@ the record of `external.exact.logged_values`, so that both engines read each oth
 
 import builtins
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -47,9 +47,9 @@ class Shown:
 class Gathered(dict[str, LoggedValue]):
     """See the module; keys are `hook.name`, or `hook.name.0` by loader."""
 
-    def __init__(self, *, is_train: bool) -> None:
+    def __init__(self, *, is_train: bool, make: Callable[..., LoggedValue] = LoggedValue) -> None:
         super().__init__()
-        self.is_train = is_train
+        self.is_train, self._make = is_train, make
         self.dataloader_idx: int | None = None
         self.known: dict[tuple[str | None, str, int | None], LoggedValue] = {}
         """The same values, found without putting a text together."""
@@ -66,7 +66,7 @@ class Gathered(dict[str, LoggedValue]):
             MisconfigurationException: It was logged with other options before.
         """
         is_tensor = not isinstance(value, Metric)
-        made = LoggedValue(**described, dataloader_idx=self.dataloader_idx, is_tensor=is_tensor)
+        made = self._make(**described, dataloader_idx=self.dataloader_idx, is_tensor=is_tensor)
         hook, name = made.hook, made.name
         logged = self.setdefault(f"{hook}.{name}{made.place.removeprefix(hook)}", made)
         if (logged.same, logged.is_tensor) != (made.same, is_tensor):
@@ -141,7 +141,7 @@ class Gathered(dict[str, LoggedValue]):
             is_tensor = record["value"] is not None
             if not is_tensor and record["metric_attribute"] not in metrics:
                 continue
-            logged = LoggedValue(
+            logged = self._make(
                 **{name: record[name] for name in _DESCRIBED},
                 # a loader is told apart by a suffix there
                 hook=record["fx"].partition(".")[0],

@@ -201,6 +201,8 @@ class LeanTrainer:
             exact=self.exact,
             accumulate=self.settings["accumulate_grad_batches"],
             clips=bool(self.settings["gradient_clip_val"]),
+            strategy=self._fabric_options["strategy"],
+            train=train_dataloaders,
         )
         torch.set_grad_enabled(True)
         fit = self.last_fit = assembled(

@@ -124,6 +124,9 @@ class Logged(LogPhases):
                     batch_size = self._samples = samples_in(self._batch)
         logged.add(value, batch_size)
 
+    def fold(self) -> None:
+        """Put together what several processes logged, where that is not left to `sync_dist`."""
+
     def hooks_of(self, name: str) -> set[str]:
         """Return the hooks of training in which a value is logged that is shown as `name`."""
         forms = (name, name.removesuffix("_step"), name.removesuffix("_epoch"))

@@ -7,9 +7,10 @@
 One error holds everything; what is only left out is one warning.
 """
 
+import contextlib
 import difflib
 import warnings
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Literal
 
 from lightning.pytorch import LightningDataModule, LightningModule
@@ -45,8 +46,12 @@ def check(
     exact: Literal["rank", "world"] = "rank",
     accumulate: int = 1,
     clips: bool = False,
+    strategy: Any = "auto",
+    train: Any = None,
 ) -> None:
     """Refuse a project that the lean loop cannot train as Lightning would; changes nothing.
+
+    What only processes, `setup` or the loaders that a hook makes can tell comes later.
 
     Args:
         module: What is to be trained.
@@ -54,26 +59,55 @@ def check(
         exact: The level of exactness.
         accumulate: Batches per optimizer step.
         clips: Whether the trainer clips gradients.
+        strategy: As the user gave it.
+        train: Training loaders, if they were given; otherwise the hook's, which nobody knows yet.
 
     Raises:
         UnsupportedProject: Something is not supported; the message has all of it.
     """
+    settings = {"exact": exact, "accumulate": accumulate, "clips": clips, "strategy": strategy}
     findings = [
         *_of_names(module, "module"),
         *([] if datamodule is None else _of_names(datamodule, "datamodule")),
-        *condition_findings(module, datamodule, exact=exact, accumulate=accumulate, clips=clips),
+        *condition_findings(module, datamodule, train=train, **settings),
         *callback_findings(module),
     ]
     _say(findings, name_of(type(module)))
 
 
-def check_classes(module: type, datamodule: type | None = None) -> None:
+def check_classes(
+    module: type,
+    datamodule: type | None = None,
+    *,
+    make: Callable[[], LightningModule] | None = None,
+    settings: Mapping[str, Any] | None = None,
+) -> None:
     """Refuse a project for what its classes define, before one is made; warns of nothing.
+
+    Args:
+        module: Of a LightningModule.
+        datamodule: Of a LightningDataModule.
+        make: Makes the module. Called where something is refused, so that the error has what only
+            the module itself tells as well; it may fail.
+        settings: Of `check`, for that.
 
     Raises:
         UnsupportedProject: As by `check`.
     """
-    _say(_refused_of_classes(module, datamodule), name_of(module))
+    findings = _refused_of_classes(module, datamodule)
+    if findings and make is not None:
+        with contextlib.suppress(Exception):
+            made = make()
+            of_data = [] if datamodule is None else [*_of_names(datamodule, "datamodule")]
+            whole = {"exact": "rank", "accumulate": 1, "clips": False, "strategy": "auto"}
+            whole.update(settings or {})
+            findings = [
+                *_of_names(made, "module"),
+                *of_data,
+                *condition_findings(made, None, train=None, **whole),
+                *callback_findings(made),
+            ]
+    _say([each for each in findings if each.verdict == "refused"], name_of(module))
 
 
 def check_class(cls: type, owner: Literal["module", "datamodule"]) -> None:

@@ -84,12 +84,23 @@ def restore_model(fit: Fit, checkpoint: dict[str, Any]) -> None:
     saved = checkpoint.get(KEY)
     if saved is not None:  # the training data are perhaps made before the rest is restored
         check_schema(saved, where="The checkpoint's state of the epoch", newest=SCHEMA)
-        fit.exact.loaded = part_of(fit.trainer, saved)  # type: ignore[arg-type]
+        fit.exact.loaded = _part(fit, saved)
         fit.exact._order = saved["order"]
     fit.calls.call("on_load_checkpoint", module.on_load_checkpoint, checkpoint)
     module.load_state_dict(checkpoint["state_dict"], strict=module.strict_loading)
     if datamodule is not None and type(datamodule).__qualname__ in checkpoint:
         datamodule.load_state_dict(checkpoint[type(datamodule).__qualname__])
+
+
+def _part(fit: Fit, saved: dict[str, Any]) -> dict[str, Any] | None:
+    """Return what this process knew of the epoch under way.
+
+    With exact="world" that is what any process knew, but for what torchmetrics count in training.
+    """
+    ranks, trainer = saved["ranks"], fit.trainer
+    if fit.is_for_any_world and saved["world_size"] != trainer.world_size and ranks:
+        return {**ranks[0], "metrics": {}}
+    return part_of(trainer, saved)  # type: ignore[arg-type]
 
 
 def restore_training(fit: Fit, checkpoint: dict[str, Any]) -> None:

@@ -248,6 +248,7 @@ class Saving:
         if own is None:
             if self._metrics is None:
                 self._metrics = MetricStates(self.fit.module)
+            self.fit.logged.fold()
             own = checkpointing.known(self.fit, self.fit.logged.capture(), self._metrics.capture())
         place = at or self.fit.progress.place()
         self.writer.save(own, place=place, moment=moment, alone=alone, whole=whole)

@@ -20,10 +20,10 @@ from ..refused import Refused
 from .automatic import Automatic
 from .fit import Fit
 from .grains import Grain
+from .log_rules import BY_STEP
 from .tree_reduction import GradientTree
 
 _PLAIN = ("auto", "ddp")
-_OF_EPOCHS = {"on_train_epoch_start", "on_train_epoch_end"}
 
 
 class TreeStrategy(DDPStrategy):
@@ -49,7 +49,7 @@ def tree_strategy(strategy: Any, processes: int | None) -> Any:
     Raises:
         Refused: The choice divides the module, or adds up gradients in its own way.
     """
-    if not (isinstance(strategy, str) and strategy in _PLAIN):
+    if not is_plain(strategy):
         raise Refused(
             f"strategy is {strategy!r}, and with exact='world' the gradients are added up in a "
             "fixed tree instead. Leave strategy 'auto' or 'ddp', or use exact='rank'."
@@ -57,6 +57,11 @@ def tree_strategy(strategy: Any, processes: int | None) -> Any:
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
     return strategy if processes == 1 else TreeStrategy()
+
+
+def is_plain(strategy: Any) -> bool:
+    """Return whether it leaves the module whole, and its gradients to others."""
+    return isinstance(strategy, str) and strategy in _PLAIN
 
 
 class WorldAutomatic(Automatic):
@@ -163,25 +168,23 @@ class WorldAutomatic(Automatic):
                 )
 
     def _check_monitors(self) -> None:
-        """Refuse decisions by what is logged in training steps, of each process's own grains.
+        """Refuse decisions at every step by what is logged in training steps.
+
+        Processes put that together now and then only, and for validations and ends of epochs.
 
         Raises:
-            Refused: A plateau scheduler or early stopping looks at such a value.
+            Refused: A plateau scheduler by step looks at such a value.
         """
         fit = self._fit
-        judged = [c.monitor for c in fit.trainer.lr_scheduler_configs if c.reduce_on_plateau]
-        if fit.stopping is not None:
-            judged.append(fit.stopping.monitor)
-        for monitor in judged:
-            found = fit.logged.hooks_of(str(monitor)) - {
-                "on_train_epoch_start",
-                "on_train_epoch_end",
-            }
+        for config in fit.trainer.lr_scheduler_configs:
+            if not (config.reduce_on_plateau and config.interval == "step"):
+                continue
+            found = fit.logged.hooks_of(str(config.monitor)) & BY_STEP
             if found:
                 raise Refused(
-                    f"A plateau scheduler or early stopping looks at {monitor!r}, which is logged "
-                    f"in {min(found)}: every process has a mean of its own grains. Look at a value "
-                    "of validation, or use exact='rank'."
+                    f"A plateau scheduler by step looks at {config.monitor!r}, which is logged in "
+                    f"{min(found)}: at a step, every process knows its own grains only. Give it "
+                    "interval \"epoch\", let it look at a value of validation, or use exact='rank'."
                 )
 
     def _versions_now(self) -> list[tuple[int, int]]:

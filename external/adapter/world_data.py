@@ -46,6 +46,11 @@ class WorldData(FitData):
             trainer.val_check_batch = None if after is None else after * unit
         return self.train
 
+    def place(self, index: int) -> tuple[int, int, int]:
+        """Return of this process's grain `index` its batch, its number, and of how many it is."""
+        grain = self.grains.at(index)
+        return grain.batch, grain.number, self.grains.per_batch
+
     def _cut(self, loader: Any) -> GrainLoader:
         """Return `loader` over grains.
 

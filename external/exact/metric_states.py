@@ -3,10 +3,12 @@
 Lightning saves a metric's state only if the metric is persistent, which would change the keys of
 the module's state_dict. Here it is kept beside, under the metric's name in the module:
 
-    {"val_accuracy": {"updates": 3, "states": {"tp": tensor(17), "total": tensor(24)}, "more": {}}}
+    {"val_accuracy": {"updates": 3, "dtype": "torch.float32",
+                      "states": {"tp": tensor(17), "total": tensor(24)}, "more": {}}}
 
-`more` has the tensors, and counters of its own, that a metric keeps outside its declared states,
-as MinMaxMetric and Running do.
+`dtype` is what a metric makes of its inputs, which changes as Lightning moves it. `more` has the
+tensors, and counters of its own, that a metric keeps outside its declared states, as MinMaxMetric
+and Running do.
 """
 
 import warnings
@@ -45,6 +47,7 @@ class MetricStates:
         for name, metric, states, more in self._places:
             values: dict[str, Any] = {
                 "updates": metric._update_count,
+                "dtype": metric._dtype,
                 "states": {state: getattr(metric, state) for state in states},
                 "more": {attribute: getattr(metric, attribute) for attribute in more},
             }
@@ -65,9 +68,9 @@ def to_plain(captured: Mapping[str, dict[str, Any]], *, reset: Container[str] = 
     """
     saved: dict[str, Any] = {}
     for name, state in captured.items():
+        state = {**state, "dtype": str(state["dtype"])}
         if name in reset:
-            saved[name] = None
-            continue
+            state.update(updates=0, states={}, more={})
         try:
             saved[name] = plain(state)
         except NotPlain as error:
@@ -102,6 +105,8 @@ def restore(module: torch.nn.Module, saved: Mapping[str, dict[str, Any] | None])
             # torch: a list state keeps its type, whatever is in it
             setattr(metric, attribute, on_device(value, metric.device))
         metric._update_count = state["updates"]
+        if "dtype" in state:
+            metric._dtype = getattr(torch, state["dtype"].removeprefix("torch."))
 
 
 def _more(metric: Metric, attribute: str, value: object) -> bool:

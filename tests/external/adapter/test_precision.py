@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+import torchmetrics
 from lightning.fabric.plugins import MixedPrecision as FabricMixedPrecision
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.plugins import MixedPrecision
@@ -125,6 +126,46 @@ def test_a_gradient_scaler_travels_with_checkpoints(tmp_path):
         (tmp_path / f"step-{step:08d}.json").unlink()
     assert fit(resumed, max_epochs=2) == scale < 2.0**30
     assert all(map(torch.equal, whole.parameters(), resumed.parameters()))
+
+
+class Measured(Net):
+    """Logs metrics and values of several types; notes what was shown."""
+
+    def __init__(self):
+        super().__init__()
+        self.highest, self.mean = torchmetrics.MaxMetric(), torchmetrics.MeanMetric()
+
+    def training_step(self, batch, batch_idx):
+        loss = super().training_step(batch, batch_idx)
+        self.highest(loss)
+        self.mean(loss)
+        both = {"on_step": True, "on_epoch": True}
+        self.log_dict({"highest": self.highest, "mean": self.mean, "loss": loss}, **both)
+        self.log_dict({"number": 0.1, "single": loss.float(), "short": loss.bfloat16()}, **both)
+        return loss
+
+    def on_train_batch_end(self, outputs, batch, batch_idx):
+        shown = self.trainer.callback_metrics
+        self.seen.append({n: (str(v.dtype), float(v).hex()) for n, v in shown.items()})
+        self.seen.append([str(each.dtype) for each in (self.highest, self.mean)])
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("precision", ["64-true", "bf16-true"])
+def test_metrics_and_logged_values_keep_their_types_over_a_resume(tmp_path, precision):
+    def fit(net, path=None):
+        policy = CheckpointParams(every_n_steps=1, every_n_epochs=None, keep=0)
+        LeanTrainer(
+            max_epochs=2, accelerator="cpu", precision=precision, num_sanity_val_steps=0,
+            enable_progress_bar=False, checkpoint=policy, store=None if path else tmp_path,
+        ).fit(net, loader(), ckpt_path=path)  # fmt: skip
+        return net.seen
+
+    whole = fit(Measured())
+    for step in (1, 2, 3, 4):
+        resumed = fit(Measured(), tmp_path / f"step-{step:08d}" / "model.ckpt")
+        assert resumed == whole[-len(resumed) :]
+        assert len(resumed) == (6 - step) * 4
 
 
 def test_an_optimizer_that_unscales_by_itself_cannot_be_clipped():

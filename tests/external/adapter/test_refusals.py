@@ -14,9 +14,16 @@ from lightning.pytorch.callbacks import (
     ModelCheckpoint,
     RichProgressBar,
 )
+from lightning.pytorch.utilities.combined_loader import CombinedLoader
 
 from curitorch.external.adapter.hooks import REMOVED_FOR_DATA, SUPPORT
-from curitorch.external.adapter.refusals import LeftOut, UnsupportedProject, check, check_class
+from curitorch.external.adapter.refusals import (
+    LeftOut,
+    UnsupportedProject,
+    check,
+    check_class,
+    check_classes,
+)
 
 
 class Net(LightningModule):
@@ -304,6 +311,36 @@ def test_a_class_is_refused_before_there_is_an_instance():
     check_class(Net, "module")
     with pytest.raises(UnsupportedProject, match="on_validation_epoch_end"):
         check_class(with_(validation_epoch_end=lambda self, outputs: None), "module")
+
+
+def test_where_a_class_is_refused_the_error_has_what_only_the_module_tells_too():
+    class Mine(with_(training_step_end=lambda self, outputs: None)):
+        def __init__(self, norm=True):
+            super().__init__()
+            if not norm:
+                raise RuntimeError("cannot be made")
+            self.norm = torch.nn.BatchNorm1d(2)
+            self.automatic_optimization = False
+
+    def said(make):
+        settings = {"exact": "world", "strategy": "fsdp2", "accumulate": 2}
+        with pytest.raises(UnsupportedProject) as error:
+            check_classes(Mine, make=make, settings=settings)
+        return str(error.value)
+
+    text = said(Mine)
+    assert "6 things have to change" in text
+    for words in ("training_step_end", "BatchNorm1d", "fixed tree", "around whole steps"):
+        assert words in text
+    assert "one thing has to change" in said(lambda: Mine(norm=False))
+
+
+def test_loaders_that_were_given_are_looked_at_before_there_are_processes():
+    plain = Data().train_dataloader()
+    check(Net(), exact="world", train=plain)
+    assert "several loaders" in refused(Net(), exact="world", train=[plain, plain])
+    one_by_one = CombinedLoader([plain, plain], "sequential")
+    assert "after the other's" in refused(Net(), train=one_by_one)
 
 
 def test_a_class_typed_at_a_prompt_is_named_too():

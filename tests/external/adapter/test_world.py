@@ -145,7 +145,8 @@ class Judging(fits.Net):
     def configure_optimizers(self):
         optimizer = torch.optim.SGD(self.parameters(), 0.1)
         plateau = torch.optim.lr_scheduler.ReduceLROnPlateau(optimizer)
-        return {"optimizer": optimizer, "lr_scheduler": plateau, "monitor": "loss_epoch"}
+        scheduled = {"scheduler": plateau, "monitor": "loss_epoch", "interval": "step"}
+        return {"optimizer": optimizer, "lr_scheduler": scheduled}
 
 
 class Silent(fits.Net):

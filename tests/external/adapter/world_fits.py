@@ -1,8 +1,9 @@
 """Lean fits of many kinds, in any number of processes: world_fits.py PLAN.json
 
-The plan is a list of fits, {"case": …, "steps": …, "from": …, "to": …, "exact": …}: train the case
-until so many optimizer steps (None: to the end), from a checkpoint of the store `from` if it has
-one, saving into the store `to`. Rank 0 writes what became of each to `to`/outcome.pt.
+The plan is a list of fits, {"case": …, "steps": …, "from": …, "to": …, "options": …}: train the
+case until it is asked to stop after so many optimizer steps (None: to the end), from a checkpoint
+of the store `from` if it has one, saving into the store `to`. Rank 0 writes what became of each to
+`to`/outcome.pt.
 """
 
 import contextlib
@@ -18,6 +19,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from lightning.pytorch import LightningModule
+from lightning.pytorch.loggers.logger import DummyLogger
 from torch.utils.data import DataLoader, TensorDataset
 from torchmetrics import MeanMetric
 
@@ -54,11 +56,20 @@ class Net(LightningModule):
             out = out + self.rare(x)  # some grains have no gradient for it
         loss = torch.nn.functional.mse_loss(out, y)
         self.log("loss", loss, on_step=True, on_epoch=True)
+        if float(x[0, 1]) > 1:
+            self.log("rare", loss, on_epoch=True)  # by some processes alone
         return loss
 
+    def on_after_backward(self):
+        self.log("gradient", self.layers[0].weight.grad.norm(), on_epoch=True, reduce_fx="max")
+
+    def on_train_batch_start(self, batch, batch_idx):
+        self.log("first", batch[0].mean(), on_epoch=True, reduce_fx="sum")
+
     def on_train_batch_end(self, outputs, batch, batch_idx):
+        self.log("last", outputs["loss"], on_epoch=True, reduce_fx="min")
         is_last = self.global_rank == self.trainer.world_size - 1
-        if self.stop is not None and is_last and self.global_step == self.stop_at:
+        if is_last and self.global_step == self.stop_at:
             self.stop.reason = "SIGTERM"
         if self.noise:
             with torch.no_grad():
@@ -83,8 +94,27 @@ class Net(LightningModule):
                 "scheduler": lr.ReduceLROnPlateau(optimizer, patience=0, threshold=0.5),
                 "monitor": "mean",
             },
+            "plateau by step": lambda: {
+                "scheduler": lr.ReduceLROnPlateau(optimizer, patience=1, threshold=0.5),
+                "monitor": "val_loss", "interval": "step", "strict": False,
+            },
+            "plateau by what steps log": lambda: {
+                "scheduler": lr.ReduceLROnPlateau(optimizer, patience=0, threshold=0.5),
+                "monitor": "loss_epoch",
+            },
         }  # fmt: skip
         return {"optimizer": optimizer, "lr_scheduler": made[self.scheduler]()}
+
+
+class Written(DummyLogger):
+    """Keeps what it is given."""
+
+    def __init__(self):
+        super().__init__()
+        self.written = []
+
+    def log_metrics(self, metrics, step=None):
+        self.written.append((step, dict(metrics)))
 
 
 class Augmented(TensorDataset):
@@ -119,6 +149,11 @@ CASES = {
     "a parameter that not every grain uses": {"net": {"skips": True}},
     "every other step": {"net": {"scheduler": "every other"}},
     "plateau": {"net": {"scheduler": "plateau"}},
+    "plateau by step": {
+        "net": {"scheduler": "plateau by step"},
+        "trainer": {"val_check_interval": 2},
+    },
+    "plateau by what steps log": {"net": {"scheduler": "plateau by what steps log"}},
     "validation by steps": {"trainer": {"val_check_interval": 2}, "net": {"noise": True}},
     "limits": {"trainer": {"limit_train_batches": 4, "limit_val_batches": 2}},
     "a share of an epoch": {"trainer": {"limit_train_batches": 0.7, "val_check_interval": 0.5}},
@@ -132,17 +167,17 @@ def fit(case, *, steps=None, source=None, target=None, exact="world", every=None
     warnings.filterwarnings("ignore")
     torch.manual_seed(1)
     net = Net(**case.get("net", {}))
-    # By number of steps or by the end of the second epoch; the limit is not part of the run.
-    limit = {"max_epochs": 2} if steps is None else {"max_epochs": 2, "max_steps": steps}
+    logger = Written()
+    net.stop_at, every = (net.stop_at, every) if steps is None else (steps, 1)
     trainer = LeanTrainer(
-        **limit, accelerator="cpu", seed=3, exact=exact, store=target, num_sanity_val_steps=0,
+        max_epochs=2, accelerator="cpu", seed=3, exact=exact, store=target, num_sanity_val_steps=0,
         checkpoint=CheckpointParams(every_n_steps=every, every_n_epochs=None, keep=0),
+        logger=logger, log_every_n_steps=2,
         **{**case.get("trainer", {}), **options},
     )  # fmt: skip
     newest = None if source is None else newest_state(LocalStore(source), Path(source))
     loaders = data(**case.get("data", {})), data(20, shuffle=False)
-    if net.stop_at:
-        net.stop = trainer.stop
+    net.stop = trainer.stop
     with contextlib.suppress(TrainingStopped):
         trainer.fit(net, *loaders, ckpt_path=newest and newest[1])
     made = trainer.last_fit.trainer
@@ -152,7 +187,8 @@ def fit(case, *, steps=None, source=None, target=None, exact="world", every=None
         "weights": {name: whole(value) for name, value in net.state_dict().items()},
         "optimizers": [whole(each.state_dict()) for each in made.optimizers],
         "schedulers": [each.scheduler.state_dict() for each in made.lr_scheduler_configs],
-        "validated": [trainer.callback_metrics.get(name) for name in ("val_loss", "mean")],
+        "metrics": dict(trainer.callback_metrics),
+        "logged": logger.written[-2:],
     }
 
 
