@@ -7,26 +7,31 @@ import pytest
 
 from curitorch.cachers import JsonFileCacher
 from curitorch.external.schema import UnreadableFile
-from curitorch.params.curifactory_api import ExperimentParameters, Record, stage
+from curitorch.params.curifactory_api import ExperimentParameters, Record
+from curitorch.stages import evaluation, external_evaluation
 
 METRICS = {"test/acc": 0.1 + 0.2, "loss ü": float("inf"), "n": 3}
 
 
-def evaluate(manager):
-    """Return what a stage leaves in the state, and whether its body ran."""
-    ran = []
+@pytest.fixture
+def evaluate(monkeypatch):
+    """Run the stage that evaluates; return its metrics and whether its body ran."""
 
-    @stage(None, ["metrics"], [JsonFileCacher])
-    def evaluate(record):
-        ran.append(record)
-        return METRICS
+    def run(manager):
+        ran = []
+        monkeypatch.setattr(
+            evaluation, "evaluate_run", lambda *arguments, **options: ran.append(1) or METRICS
+        )
+        record = Record(manager, ExperimentParameters(name="test"))
+        record.state["run"] = "a run"
+        external_evaluation()(record)
+        return record.state["metrics"], bool(ran)
 
-    record = evaluate(Record(manager, ExperimentParameters(name="test")))
-    return record.state["metrics"], bool(ran)
+    return run
 
 
 @pytest.mark.parametrize("size", [0, 12])
-def test_metrics_are_cached_until_their_file_is_torn(experiment, size):
+def test_an_evaluations_metrics_are_cached_until_their_file_is_torn(experiment, evaluate, size):
     assert evaluate(experiment()) == (METRICS, True)
     assert evaluate(experiment()) == (METRICS, False)
     (file,) = Path("data/cache").glob("*_metrics.json")
