@@ -18,8 +18,9 @@ from ..cachers import MetricsCacher
 from ..external.plain_settings import flat_settings, plain_settings
 from ..external.run_records import hyperparameters, not_finite
 from ..external.rundir import TrainingRun
+from ..external.viewing.panel import run_colors
 from ..params.curifactory_api import HTMLReporter, Record, aggregate
-from .curves import overlaid, run_colors
+from .curves import overlaid
 from .report import images, metric_table
 from .tables import STYLE, Html, ascii_only, escape, table
 

@@ -1,22 +1,23 @@
 """The curves of runs in a notebook: a picture, with controls above it where ipywidgets is there."""
 
 import importlib.util
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from typing import Any
 
 from ..rundir import TrainingRun
 from ..schema import UnreadableFile
-from ..viewing.metric_figure import Values, family_of, metric_figure
+from ..viewing.metric_figure import Values, families, family_of, metric_figure
 from .notice import in_notebook, say
 
 AXES = ("step", "epoch", "time")
+Y_AXES = {"auto": None, "linear": False, "log": True}
 
 
 def curves(runs: Mapping[str, TrainingRun], *, widgets: bool | None = None) -> None:
     """Show what the runs logged, by step, epoch or time; several runs are overlaid.
 
     The picture is an ordinary image, also in a notebook that is only looked at. With ipywidgets
-    there are controls above it: which runs and metrics, the x axis, a log axis, smoothing.
+    there are controls above it: which runs and metrics, both axes, smoothing.
 
     Args:
         runs: The runs by name.
@@ -65,21 +66,24 @@ def _logged(name: str, run: TrainingRun) -> dict[str, dict[str, list[tuple[float
 def _picture(
     logged: Mapping[str, Mapping[str, Mapping[str, list[tuple[float, float]]]]],
     *,
-    families: tuple[str, ...] | None = None,
+    names: Container[str] | None = None,
+    chosen: Container[str] | None = None,
     axis: str = "step",
-    log: bool = False,
-    smoothing: float = 0.0,
+    y_axis: str = "auto",
+    smoothing: float | None = None,
 ) -> bytes:
-    chosen: dict[str, Values] = {
+    shown: dict[str, Values] = {
         name: {
             metric: dict(by_axis[axis])
             for metric, by_axis in metrics.items()
-            if families is None or family_of(metric) in families
+            if chosen is None or family_of(metric) in chosen
         }
+        if names is None or name in names
+        else {}  # the others keep their colours
         for name, metrics in logged.items()
     }
     label = "seconds" if axis == "time" else axis
-    return metric_figure(chosen, x_label=label, log=log, smoothing=smoothing)
+    return metric_figure(shown, x_label=label, log=Y_AXES[y_axis], smoothing=smoothing)
 
 
 def _show(picture: bytes) -> Any:
@@ -92,17 +96,16 @@ def _with_controls(logged: Mapping[str, Any]) -> None:
     import ipywidgets
     from IPython.display import Image, display
 
-    families = sorted({family_of(metric) for metrics in logged.values() for metric in metrics})
-    layout = {"width": "auto"}
+    found = list(families(metric for metrics in logged.values() for metric in metrics))
     controls = {
         "names": ipywidgets.SelectMultiple(
             options=list(logged), value=list(logged), description="runs", rows=min(5, len(logged))
         ),
-        "families": ipywidgets.SelectMultiple(
-            options=families, value=families, description="metrics", rows=min(5, len(families))
+        "chosen": ipywidgets.SelectMultiple(
+            options=found, value=found, description="metrics", rows=min(5, len(found))
         ),
         "axis": ipywidgets.Dropdown(options=AXES, description="x axis"),
-        "log": ipywidgets.Checkbox(description="log y", layout=layout),
+        "y_axis": ipywidgets.Dropdown(options=list(Y_AXES), description="y axis"),
         "smoothing": ipywidgets.FloatSlider(
             min=0, max=0.99, step=0.01, description="smoothing", continuous_update=False
         ),
@@ -112,8 +115,7 @@ def _with_controls(logged: Mapping[str, Any]) -> None:
 
     def redraw(change: object) -> None:
         values = {name: control.value for name, control in controls.items()}
-        names = values.pop("names")
-        picture = _picture({name: logged[name] for name in names}, **values)
+        picture = _picture(logged, **{**values, "smoothing": values["smoothing"] or None})
         if picture:  # nothing is chosen: what was shown stays
             handle.update(Image(picture))  # type: ignore[no-untyped-call]
 

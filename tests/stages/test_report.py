@@ -9,8 +9,9 @@ import pytest
 
 from curitorch.external.journal import Journal
 from curitorch.external.rundir import TrainingRun
+from curitorch.external.viewing.panel import needs_log_axis, run_colors
 from curitorch.stages.comparison import better, differing, report_comparison
-from curitorch.stages.curves import curves, metric_names, needs_log_axis, overlaid, run_colors
+from curitorch.stages.curves import curves, metric_names, overlaid
 from curitorch.stages.report import checkpoint_table, metric_table, report_training, run_report
 from curitorch.stages.tables import Html, table
 

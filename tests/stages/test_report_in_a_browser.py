@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from curitorch.stages.curves import COLORS
+from curitorch.external.viewing.panel import COLORS
 
 LOOK = """
 <pre id="seen"></pre>

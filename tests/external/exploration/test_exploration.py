@@ -240,11 +240,11 @@ def test_the_picture_is_shown_without_widgets_and_stays_beside_them(runs, monkey
     assert [type(thing) for thing in shown] == [Image]
     explore.curves(runs, widgets=True)
     [_, controls, picture] = shown
-    names, families, axis, log, smoothing = controls.children
+    names, families, axis, y_axis, smoothing = controls.children
     assert names.options == ("one", "two")
     assert families.options == ("loss",)
     assert picture.data == shown[0].data
-    for control, value in ((axis, "epoch"), (log, True), (smoothing, 0.5), (names, ("two",))):
+    for control, value in ((axis, "epoch"), (y_axis, "log"), (smoothing, 0.5), (names, ("two",))):
         before = shown[-1].data
         control.value = value
         assert shown[-1].data != before
