@@ -138,8 +138,9 @@ class CurifactoryLogger(SessionLogger):
         trainer = getattr(model, "_trainer", None)
         if isinstance(trainer, Trainer):
             self._attach(trainer)
+        summary = summarize(model)  # on every rank: an example's forward may wait for the others
         if _is_rank_zero():
-            self._journal.write_once("model", **summarize(model))
+            self._journal.write_once("model", **summary)
 
     @rank_zero_only
     def after_save_checkpoint(self, checkpoint_callback: ModelCheckpoint) -> None:

@@ -1,16 +1,24 @@
 """What a model is made of, as plain data: its modules with their parameters, and the sums.
 
     {"type": "Net", "parameters": 650, "trainable": 640, "bytes": 2600, "layers": [
-        {"name": "body", "type": "Sequential", "parameters": 640, "trainable": 640, "depth": 1}, …]}
+        {"name": "body", "type": "Sequential", "parameters": 640, "trainable": 640, "depth": 1,
+         "in": [32, 64], "out": [32, 10]}, …]}
 
-Nothing is run: no forward pass, which would draw random numbers or wait for other ranks.
+The shapes are there where the model has an `example_input_array`: Lightning's own summary runs it
+once, in evaluation mode. Nothing is run otherwise, and no random number is drawn for good.
 """
 
+import logging
 from collections.abc import Iterator
 from typing import Any
 
+import torch
+from lightning.pytorch import LightningModule
+from lightning.pytorch.utilities.model_summary import ModelSummary
 from torch.nn import Module, Parameter
 from torch.nn.parameter import is_lazy
+
+from .exact.randomness import seeded_apart
 
 DEPTH = 2
 LIMIT = 200  # modules; a line of the journal is read whole
@@ -27,6 +35,7 @@ def summarize(model: Module, *, depth: int = DEPTH, limit: int = LIMIT) -> dict[
     """
     found = list(model.named_modules())
     shown = [(name, module) for name, module in found if name and name.count(".") < depth]
+    shapes = _shapes(model, depth)
     return {
         "type": type(model).__name__,
         **_sums(model.parameters()),
@@ -38,9 +47,35 @@ def summarize(model: Module, *, depth: int = DEPTH, limit: int = LIMIT) -> dict[
                 "type": type(module).__name__,
                 **_sums(module.parameters()),
                 "depth": name.count(".") + 1,
+                **shapes.get(name, {}),
             }
             for name, module in shown[:limit]
         ],
+    }
+
+
+def _shapes(model: Module, depth: int) -> dict[str, dict[str, Any]]:
+    """Return what went into each module and came out, for a model that knows an example."""
+    if not isinstance(model, LightningModule) or model.example_input_array is None:
+        return {}
+    modes = [(module, module.training) for module in model.modules()]
+    try:
+        with torch.random.fork_rng(), seeded_apart(0):
+            summary = ModelSummary(model, max_depth=depth)
+    except Exception as error:  # a user's forward may raise anything, and training begins
+        for module, training in modes:
+            module.training = training
+        logging.getLogger(__name__).warning(
+            "The model's summary has no shapes: its example_input_array led to %s: %s",
+            type(error).__name__,
+            error,
+        )
+        return {}
+    sizes = zip(summary.layer_names, summary.in_sizes, summary.out_sizes, strict=True)
+    known = {name: {"in": given, "out": made} for name, given, made in sizes}
+    return {
+        name: {at: shape for at, shape in each.items() if isinstance(shape, list)}
+        for name, each in known.items()
     }
 
 

@@ -81,6 +81,7 @@ def _cells(about: Exploration) -> Iterator[tuple[str, str]]:
         + (", one for each run." if several else "."),
     )
     yield "code", f"models = explore.models(runs)\nmodel = models.get({_python(first)})\nmodel"
+    yield "code", f"runs[{_python(first)}]  # with its modules, their parameters and shapes"
     yield from _samples(about, first)
     yield (
         "text",

@@ -19,6 +19,7 @@ from ..external.run_records import (
     saved_files,
 )
 from ..external.rundir import TrainingRun
+from ..external.viewing.model_rows import headline, layer_rows
 from ..params.curifactory_api import HTMLReporter, Record
 from .curves import curves, metric_names
 from .failure import TrainerFailed, log_tail
@@ -195,21 +196,5 @@ def _failure(failure: TrainerFailed | None) -> list[str]:
 
 
 def _model(model: dict[str, Any]) -> list[str]:
-    rows = [
-        {
-            "layer": "\N{NO-BREAK SPACE}" * 4 * (each["depth"] - 1) + each["name"],
-            "type": each["type"],
-            "parameters": each["parameters"],
-            "trainable": each["trainable"],
-        }
-        for each in model["layers"]
-    ]
-    said = (
-        f"{escape(model['type'])}: {model['parameters']:,} parameters, {model['trainable']:,} "
-        f"trainable, {_megabytes(model['bytes'])}, {model['modules']} modules"
-    )
-    return ["<h4>Model</h4>", f"<details><summary>{said}</summary>{table(rows)}</details>"]
-
-
-def _megabytes(size: int) -> str:
-    return f"{size / 1e6:.3g} MB" if size >= 10_000 else f"{size:,} bytes"
+    said, rows = escape(headline(model)), table(layer_rows(model))
+    return ["<h4>Model</h4>", f"<details><summary>{said}</summary>{rows}</details>"]

@@ -6,8 +6,11 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from ..checkpoint import Checkpoint
+from ..journal import Event
+from ..run_records import model_summary
 from ..run_state import run_state
 from ..schema import UnreadableFile
+from .model_rows import headline, layer_rows
 
 if TYPE_CHECKING:
     from ..rundir import TrainingRun
@@ -115,4 +118,19 @@ def _facts(run: "TrainingRun") -> str:
             "<details><summary>command</summary><pre style='white-space:pre-wrap'>"
             f"{html.escape(run.command)}</pre></details>"
         )
-    return table(["", ""], facts.items()) + more + command
+    return table(["", ""], facts.items()) + more + command + _model(run.events())
+
+
+def _model(events: Iterable[Event]) -> str:
+    model = model_summary(events)
+    if model is None:
+        return ""
+    rows = layer_rows(model)
+    head = list(dict.fromkeys(name for row in rows for name in row))
+    cells = [[_cell(row.get(name)) for name in head] for row in rows]
+    said = html.escape(headline(model))
+    return f"<details><summary>{said}</summary>{table(head, cells)}</details>"
+
+
+def _cell(value: object) -> str:
+    return f"{value:,}" if isinstance(value, int) else str(value or "")
