@@ -1,4 +1,4 @@
-"""Two ranks that count the collectives of each training step, of lean fits and of plain DDP: FOLDER.
+"""Two ranks that count the collectives of each step, of lean fits and of plain DDP: FOLDER.
 
 Rank 0 writes `{"raw": [1, 1, …], "lean": [1, 1, …], "talking": [2, 2, …]}` there: how far gloo's
 numbers of its operations, over all groups, went on from one step to the next. The ranks of "lean"
