@@ -33,6 +33,11 @@ def main() -> None:
         try:
             results, manager = run_experiment(*args, **kwargs)
         except SystemExit as error:
+            if isinstance(error.__context__, BrokenPipeError):  # rich ends by it
+                sys.exit(
+                    "Nobody reads this experiment's output any more: it was ended and is not "
+                    "finished. Write it to a file to have it go on: curitorch … > FILE."
+                )
             raise _StageExited(error.code) from error
         managers.append(manager)
         return results, manager
