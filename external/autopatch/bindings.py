@@ -17,18 +17,18 @@ def carried_in(body: Sequence[ast.stmt]) -> set[str]:
     behind the loop.
     """
     found: set[str] = set()
-    nodes = list(_own_nodes(body))
+    nodes = list(own_nodes(body))
     for loop in nodes:
         if not isinstance(loop, ast.For | ast.While):
             continue
-        inside = list(_own_nodes([loop]))
+        inside = list(own_nodes([loop]))
         bound = set(_names(inside, ast.Store))
         certain: set[str] = set()
         read: set[str] = set()
         if isinstance(loop, ast.For):
-            certain |= set(_names(_own_nodes([loop.target]), ast.Store))
+            certain |= set(_names(own_nodes([loop.target]), ast.Store))
         else:
-            read |= set(_names(_own_nodes([loop.test]), ast.Load))
+            read |= set(_names(own_nodes([loop.test]), ast.Load))
         read |= _read_first(loop.body, certain)
         within = {id(each) for each in inside}
         outside = set(_names([each for each in nodes if id(each) not in within], ast.Load))
@@ -41,14 +41,14 @@ def _read_first(body: Sequence[ast.stmt], certain: set[str]) -> set[str]:
     read: set[str] = set()
     for statement in body:
         heads = [each for each in ast.iter_child_nodes(statement) if not _is_block(each)]
-        loads = set(_names(_own_nodes(heads), ast.Load))
+        loads = set(_names(own_nodes(heads), ast.Load))
         if isinstance(statement, ast.AugAssign):
-            loads |= set(_names(_own_nodes([statement.target]), ast.Store))
+            loads |= set(_names(own_nodes([statement.target]), ast.Store))
         read |= loads - certain
         blocks = [getattr(statement, name, []) for name in ("body", "orelse", "finalbody")]
         blocks += [each.body for each in getattr(statement, "handlers", [])]
         blocks += [each.body for each in getattr(statement, "cases", [])]
-        stored = set(_names(_own_nodes(heads), ast.Store))
+        stored = set(_names(own_nodes(heads), ast.Store))
         if isinstance(statement, ast.With):
             certain |= stored
             read |= _read_first(statement.body, certain)
@@ -69,7 +69,7 @@ def _is_block(node: ast.AST) -> bool:
     return isinstance(node, ast.stmt | ast.excepthandler | ast.match_case)
 
 
-def _own_nodes(roots: Iterable[ast.AST]) -> Iterator[ast.AST]:
+def own_nodes(roots: Iterable[ast.AST]) -> Iterator[ast.AST]:
     """Walk through nodes, but not into functions and classes that they define."""
     stack = list(roots)
     while stack:

@@ -12,6 +12,7 @@ from torch.nn.parallel import DistributedDataParallel
 from ..exact import gradient_layout
 from . import generators, iterators, loader_iterators
 from .builtin_iterators import left_of, tells_what_is_left
+from .callables import parts_of
 from .kinds_of_values import (
     attributes,
     is_emptied,
@@ -176,6 +177,11 @@ class Encoder:
 
     def _named(self, value: Any, node: dict[str, Any]) -> None:
         node["v"] = name_of(value)
+        self._callable(value, node)
+
+    def _callable(self, value: Any, node: dict[str, Any]) -> None:
+        if parts := parts_of(value):
+            node["a"] = {name: self.encode(each) for name, each in parts.items()}
 
     def _text(self, value: Any, node: dict[str, Any]) -> None:
         node["v"] = text_of(value)

@@ -2,6 +2,7 @@
 
 import argparse
 import collections
+import functools
 import io
 import random
 import sys
@@ -12,6 +13,7 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
 
+from .callables import parts_of
 from .users import USERS
 from .values_by_name import name_of, text_of
 
@@ -63,7 +65,9 @@ def kind_of(value: Any) -> str:
         return "named"
     if text_of(value) is not None:
         return "text"
-    if isinstance(value, type | types.ModuleType | types.FunctionType | types.MethodType):
+    if isinstance(value, types.FunctionType | types.MethodType | functools.partial):
+        return "callable" if parts_of(value) else "opaque"
+    if isinstance(value, type | types.ModuleType):
         return "opaque"
     if isinstance(value, BaseException):
         return "opaque"

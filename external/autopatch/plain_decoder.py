@@ -8,7 +8,8 @@ import numpy as np
 import torch
 
 from . import generators
-from .values import Mismatch, class_of, same_kind
+from .callables import parts_of, put_part
+from .values import Mismatch, class_of, is_restorable, same_kind
 from .values_by_name import from_text, named
 
 _DICTS = {
@@ -136,9 +137,23 @@ class PlainDecoder:
 
     def _named(self, node: dict[str, Any], current: Any) -> Any:
         try:
-            return named(node["v"])
+            found = named(node["v"])
         except AttributeError as error:
             raise Mismatch(f"{node['v']} is not there any more") from error
+        return self._callable(node, found)
+
+    def _callable(self, node: dict[str, Any], current: Any) -> Any:
+        value = self._take(node, current)
+        parts = parts_of(value)
+        for name, each in node.get("a", {}).items():
+            old = parts.get(name)
+            if isinstance(each, dict) and each["k"] in ("opaque", "constant"):
+                continue
+            new = self.decode(each, old)
+            rebound = self._wanted(name.partition(" ")[2]) or not is_restorable(each)
+            if new is not old and rebound:
+                put_part(value, name, new)
+        return value
 
     def _text(self, node: dict[str, Any], current: Any) -> Any:
         return from_text(node["v"])

@@ -13,11 +13,12 @@ Line numbers stay what they are.
 import ast
 from typing import Any
 
-from .bindings import carried_in
+from .bindings import carried_in, own_nodes
 from .source import Source, Statement
 
 CT = "__curitorch__"
 LOOP = "_curitorch_loop_"
+ANY = "*"
 _LEFT_ALONE = {"forward", "__getitem__", "__getitems__", "__len__", "collate", "collate_fn"}
 _COMPILED = ("compile", "jit", "script")
 _GUARDED = (
@@ -39,6 +40,9 @@ class Rewriter:
         """Return the tree, changed in place."""
         self._function = self.source.functions.setdefault(("<module>", 0), [])
         self._note_carried("<module>", tree.body)
+        for node in own_nodes(tree.body):
+            if isinstance(node, ast.For | ast.While):
+                self.source.attributes.update(_stored_attributes(node))
         tree.body = self._block(tree.body, None, "body", in_class=False)
         return ast.fix_missing_locations(tree)
 
@@ -216,8 +220,15 @@ def _receiver(node: ast.stmt) -> str:
 
 
 def _stored_attributes(node: ast.AST) -> set[str]:
-    return {
-        each.attr
-        for each in ast.walk(node)
-        if isinstance(each, ast.Attribute) and isinstance(each.ctx, ast.Store)
-    }
+    """Return the attributes that are stored in a node; "*" if that may be any."""
+    found: set[str] = set()
+    for each in ast.walk(node):
+        if isinstance(each, ast.Attribute) and isinstance(each.ctx, ast.Store):
+            found.add(each.attr)
+        if isinstance(each, ast.Name) and each.id in ("setattr", "vars", "delattr"):
+            found.add(ANY)
+        if isinstance(each, ast.Attribute) and each.attr == "__dict__":
+            found.add(ANY)
+        if isinstance(each, ast.Nonlocal):
+            found.update(each.names)  # of functions that a function has made
+    return found

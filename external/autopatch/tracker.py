@@ -11,7 +11,7 @@ from types import CodeType, FrameType
 from typing import TYPE_CHECKING, Any
 
 from . import iterators
-from .rewriting import LOOP
+from .rewriting import ANY, LOOP
 from .source import Source, Statement
 
 if TYPE_CHECKING:
@@ -102,7 +102,10 @@ class Tracker:
 
     def may_change(self, attribute: str) -> bool:
         """Return whether some function of the user's but a constructor sets such an attribute."""
-        return any(attribute in source.attributes for source in self.sources.values())
+        return any(
+            attribute in source.attributes or ANY in source.attributes
+            for source in self.sources.values()
+        )
 
     def statement_at(self, frame: FrameType) -> Statement | None:
         """Return the innermost statement that a frame is in."""

@@ -35,7 +35,7 @@ def decoded(
         old = current.get(name)
         if old is None and isinstance(node, dict) and node["k"] in MADE_BY_SCRIPT:
             continue  # of an iteration before; said when it was saved
-        if isinstance(node, dict) and node["k"] in ("opaque", "constant"):
+        if isinstance(node, dict) and node["k"] in ("opaque", "constant", "callable"):
             decoder.decode(node, old)
             continue
         if not (is_mutable(node) or name in wanted):

@@ -19,6 +19,7 @@ SHAPES = {  # lines of output at which the process gets SIGTERM
     "language_model.py": [3, 10],
     "small_gpt.py": [2, 9],
     "hidden_state.py": [4, 11],
+    "hidden_functions.py": [4, 11],
 }
 
 
