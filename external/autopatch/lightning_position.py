@@ -3,14 +3,20 @@
 `PeriodicCheckpoint` and `ExactResume` bring the loops, weights and logged values back; the order
 of samples is the script's own here, drawn from the global generators. In a checkpoint:
 
-    {"batches": 3, "world_size": 1, "ranks": [{"rng": {…}, "loaders": [{…}], "consumed": [False]}]}
+    {"batches": 3, "world_size": 1, "layout": null,
+     "ranks": [{"rng": {…}, "loaders": [{…}], "consumed": [False]}]}
+
+`layout` is that of gradients, see `gradient_layout`.
 """
 
 from collections.abc import Callable
 from typing import Any
 
 from lightning.pytorch import Callback, LightningModule, Trainer
+from torch.nn.parallel import DistributedDataParallel
 
+from ..exact import gradient_layout
+from ..exact.exact_resume import install
 from ..exact.rank_parts import gathered
 from . import generators, iterators, loader_iterators
 from .fetches import replay
@@ -31,6 +37,11 @@ class LightningPosition(Callback):
         self._failed = False
         self._attached: Trainer | None = None
 
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Let the strategy be as the script has it."""
+        if stage == "fit":
+            install(trainer, first_buckets=False)
+
     def on_load_checkpoint(
         self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
     ) -> None:
@@ -45,10 +56,12 @@ class LightningPosition(Callback):
                 "the epoch under way begins anew in its middle",
             )
             return
-        self._saved = {**saved["ranks"][trainer.global_rank], "batches": saved["batches"]}
+        own = saved["ranks"][trainer.global_rank]
+        self._saved = {**own, "batches": saved["batches"], "layout": saved.get("layout")}
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Be called where an epoch's iterators are made."""
+        self._lay_out_gradients(trainer)
         if self._attached is trainer:
             return
         self._attached = trainer
@@ -69,6 +82,19 @@ class LightningPosition(Callback):
                 iter(data_fetcher)  # Lightning made it before the generators were put back
 
         epoch_loop.on_run_start = on_run_start  # type: ignore[method-assign]
+
+    def _lay_out_gradients(self, trainer: Trainer) -> None:
+        model = trainer.strategy.model
+        if not isinstance(model, DistributedDataParallel):
+            return
+        if gradient_layout.may_change(model) and not gradient_layout.can_be_kept(model):
+            self._findings.add(
+                "lightning.pytorch.Trainer",
+                "with static_graph three or more processes add gradients in another order in the "
+                "first steps after an interruption; leave static_graph away",
+            )
+        if self._saved is not None and self._saved["layout"] is not None:
+            gradient_layout.put_layout(model, self._saved["layout"])
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """A boundary, where no iterator of the epoch is made yet."""
@@ -114,6 +140,9 @@ class LightningPosition(Callback):
         checkpoint[KEY] = {
             "batches": self._batches,
             "world_size": trainer.world_size,
+            "layout": gradient_layout.layout_of(trainer.strategy.model)
+            if isinstance(trainer.strategy.model, DistributedDataParallel)
+            else None,
             "ranks": [own] if self._failed else gathered(trainer, own),
         }
 

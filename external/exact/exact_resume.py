@@ -35,12 +35,15 @@ KEY = "curitorch_unfinished"
 SCHEMA = 1
 
 
-def install(trainer: Trainer, *, seed: int | None = None) -> "ExactResume":
+def install(
+    trainer: Trainer, *, seed: int | None = None, first_buckets: bool = True
+) -> "ExactResume":
     """Return the callback of `trainer`, which gets one if it has none; before its fit.
 
     Args:
         trainer: Whose fit shall be exact.
         seed: Of all randomness in hooks; None: the generators are left as they are.
+        first_buckets: See `gradient_order`; False: the caller uses `gradient_layout`.
     """
     found = next((c for c in trainer.callbacks if isinstance(c, ExactResume)), None)  # type: ignore[attr-defined]
     if found is None:
@@ -48,6 +51,8 @@ def install(trainer: Trainer, *, seed: int | None = None) -> "ExactResume":
         # A new list: the old one may be iterated over.
         trainer.callbacks = [found, *trainer.callbacks]  # type: ignore[attr-defined]
         found.attach(trainer)
+        if first_buckets:
+            keep_buckets(trainer)
     if seed is not None:
         found.seed = seed
     return found
@@ -90,7 +95,6 @@ class ExactResume(Callback):
         fit_loop.run = run_and_finish  # type: ignore[method-assign]
         fit_loop.on_advance_start = on_advance_start  # type: ignore[method-assign]
         epoch_loop.on_run_start = on_run_start  # type: ignore[method-assign]
-        keep_buckets(trainer)
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Forget an earlier fit."""

@@ -2,6 +2,7 @@
 
 import argparse
 import logging
+import os
 import random
 import warnings
 
@@ -14,10 +15,16 @@ parser = argparse.ArgumentParser()
 parser.add_argument("--workers", type=int, default=0)
 parser.add_argument("--accumulate", type=int, default=1)
 parser.add_argument("--fail-at", type=int, default=-1)
+parser.add_argument("--devices", type=int, default=1)
 args = parser.parse_args()
 warnings.simplefilter("ignore")
 logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
 seed()
+
+
+def say(*words):
+    if os.environ.get("RANK", "0") == "0":
+        print(*words, flush=True)
 
 
 class Augmented(torch.utils.data.Dataset):
@@ -29,7 +36,7 @@ class Augmented(torch.utils.data.Dataset):
 
     def __getitem__(self, index):
         x, y = self.rows[index]
-        return x + 0.1 * torch.randn(8) + 0.1 * random.random(), y
+        return x + 0.1 * torch.randn(8) + 0.1 * random.random(), y, index
 
 
 class Net(LightningModule):
@@ -38,16 +45,19 @@ class Net(LightningModule):
         self.net = network()
 
     def training_step(self, batch, index):
-        x, y = batch
+        x, y, number = batch
         loss = torch.nn.functional.cross_entropy(self.net(x), y)
         self.log("loss", loss, on_step=True, on_epoch=True)
         if self.global_step == args.fail_at:
             raise KeyError("the user's own")
-        print(self.current_epoch, index, loss.item(), flush=True)
+        say(self.current_epoch, index, loss.item())
+        if folder := os.environ.get("OUT"):
+            with open(f"{folder}/samples-{self.global_rank}", "a") as file:
+                file.write("".join(f"{self.current_epoch} {each}\n" for each in number.tolist()))
         return loss
 
     def validation_step(self, batch, index):
-        x, y = batch
+        x, y, _ = batch
         self.log("val", torch.nn.functional.cross_entropy(self.net(x), y))
 
     def configure_optimizers(self):
@@ -57,22 +67,23 @@ class Net(LightningModule):
 
 class Say(Callback):
     def on_train_epoch_start(self, trainer, module):
-        print("epoch", trainer.current_epoch, torch.rand(1).item(), flush=True)
+        say("epoch", trainer.current_epoch, torch.rand(1).item())
 
     def on_train_epoch_end(self, trainer, module):
-        print("logged", sorted((k, v.item()) for k, v in trainer.callback_metrics.items()))
+        say("logged", sorted((k, v.item()) for k, v in trainer.callback_metrics.items()))
 
 
-print("building")
+say("building")
 model = Net()
 loaders = [
     DataLoader(Augmented(count), 8, shuffle=shuffle, num_workers=args.workers)
-    for count, shuffle in ((44, True), (16, False))
+    for count, shuffle in ((44 if args.devices == 1 else 96, True), (16, False))
 ]
 options = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False}
 trainer = Trainer(
     max_epochs=3,
     accelerator="cpu",
+    devices=args.devices,
     enable_model_summary=False,
     callbacks=[Say()],
     accumulate_grad_batches=args.accumulate,
@@ -80,4 +91,4 @@ trainer = Trainer(
 )
 trainer.fit(model, *loaders)
 total = sum(v.double().sum().item() for v in model.state_dict().values())
-print("final", total.hex(), torch.rand(1).item(), random.random())
+say("final", total.hex(), torch.rand(1).item(), random.random())
