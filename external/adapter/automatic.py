@@ -64,11 +64,19 @@ class Automatic:
         hooks = ("on_before_backward", "on_after_backward")
         strategy.before_backward = calls.on_before_backward if calls.has(hooks[0]) else None
         strategy.after_backward = calls.on_after_backward if calls.has(hooks[1]) else None
-        is_plain = not (any(map(calls.has, hooks)) or is_overridden("backward", fit.module))
-        if is_plain and fit.precision.scaler is None:
+        if is_overridden("backward", fit.module) or fit.precision.scaler is not None:
+            backward = calls.named("backward", strategy.backward)
+            return lambda loss: backward(loss, self._optimizer)
+        if not any(map(calls.has, hooks)):
             return torch.Tensor.backward
-        backward = calls.named("backward", strategy.backward)
-        return lambda loss: backward(loss, self._optimizer)
+        on_before, on_after = (getattr(calls, name) for name in hooks)
+
+        def between_hooks(loss: Tensor) -> None:
+            on_before(loss)
+            loss.backward()  # type: ignore[no-untyped-call]
+            on_after()
+
+        return between_hooks
 
     def run(self, batch: Any, number: int, *, accumulates: bool) -> Any:
         """Train on one batch; returns what `on_train_batch_end` gets, if that is overridden.
