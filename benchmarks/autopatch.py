@@ -1,16 +1,16 @@
 """What the autopatch costs.
 
-    python benchmarks/autopatch.py [--rounds 5]
+    python benchmarks/autopatch.py [--rounds 3]
 
 At an interpreter's start without `LATTICE_AUTOPATCH`; in each step of a script whose steps take
-about 1 and 10 ms, run as it is and patched in turns; and how long a save stalls it, beside what the
-asynchronous writer's staging copy of the same tensors takes. A step's time, from one iteration's
-beginning to the next, is the median of a process; what is printed is the median over the rounds,
-and the spread.
+about 1 and 10 ms, patched and as it is written in turns, in one process and in processor time; and
+how long a save stalls it, beside what the asynchronous writer's staging copy of the same tensors
+takes: medians over the rounds, and the spread.
 """
 
 import argparse
 import json
+import math
 import os
 import statistics
 import subprocess
@@ -19,8 +19,56 @@ import tempfile
 import time
 from pathlib import Path
 
+PAIRED = """
+import inspect, json, sys, time
+import torch
+from torch.optim import optimizer as optimizers
+from torch.utils.data import DataLoader, TensorDataset
+
+torch.set_num_threads(1)
+torch.manual_seed(0)
+width, depth, pairs, steps = map(int, sys.argv[1:])
+layers = [torch.nn.Linear(width, width) for _ in range(depth)]
+model = torch.nn.Sequential(*layers)
+optimizer = torch.optim.SGD(model.parameters(), lr=1e-4)
+loader = DataLoader(TensorDataset(torch.randn(8 * steps, width)), 8, shuffle=True)
+history = []
+
+def segment():
+    begun = time.process_time()
+    for i, (x,) in enumerate(loader):
+        optimizer.zero_grad()
+        loss = model(x).square().mean()
+        loss.backward()
+        optimizer.step()
+        if i % 5 == 0:
+            history[:] = [*history, loss.item()][-9:]
+    return (time.process_time() - begun) / len(loader)
+
+as_written = dict(globals())
+exec(inspect.getsource(segment), as_written)  # which nothing has rewritten
+hooks = optimizers._global_optimizer_post_hooks
+ours = (dict(hooks), DataLoader.__iter__)
+
+def measure(patched):
+    hooks.clear()
+    DataLoader.__iter__ = ours[1].__wrapped__
+    if not patched:
+        return as_written["segment"]()
+    hooks.update(ours[0])
+    DataLoader.__iter__ = ours[1]
+    return segment()
+
+times = []
+for pair in range(pairs):
+    order = (pair % 2 == 0, pair % 2 == 1)
+    found = dict((patched, measure(patched)) for patched in order)
+    times.append([found[False], found[True]])
+print(json.dumps(times))
+"""
+"""Segments, each an epoch of a loader, in turns as they are written and patched."""
 SCRIPT = """
-import statistics, sys, time
+import json, sys, time
 import torch
 from torch.utils.data import DataLoader, TensorDataset
 
@@ -31,22 +79,16 @@ layers = [torch.nn.Linear(width, width) for _ in range(depth)]
 model = torch.nn.Sequential(*layers)
 optimizer = torch.optim.SGD(model.parameters(), lr=1e-4)
 loader = DataLoader(TensorDataset(torch.randn(800, width)), 8, shuffle=True)
-history, times = [], []
+times = []
 begun = time.perf_counter()
 for epoch in range(epochs):
-    total = 0.0
-    for i, (x,) in enumerate(loader):
+    for (x,) in loader:
         now = time.perf_counter()
         times.append(now - begun)
         begun = now
         optimizer.zero_grad()
-        loss = model(x).square().mean()
-        loss.backward()
+        model(x).square().mean().backward()
         optimizer.step()
-        total += loss.item()
-        if i % 50 == 0:
-            history.append(total)
-import json
 print(json.dumps(times))
 """
 STAGING = """
@@ -71,62 +113,76 @@ print(statistics.median(times[1:]))
 """
 EVERY = 50  # steps, between two saves
 SIZES = {"1 ms": (128, 8, 6), "10 ms": (512, 12, 2)}
+PAIRS = {"1 ms": (150, 50), "10 ms": (50, 20)}  # and the steps of each segment
 
 
 def main() -> None:
-    """Print both tables."""
+    """Print what a start, a step and a save cost."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--rounds", type=int, default=3)
     rounds = parser.parse_args().rounds
     plain = {name: value for name, value in os.environ.items() if not name.startswith("LATTICE_")}
     plain["OMP_NUM_THREADS"] = "1"
     print("the line at an interpreter's start, variable not set:", at_start(plain))
-    with tempfile.TemporaryDirectory() as folder:
-        script = Path(folder, "script.py")
-        script.write_text(SCRIPT)
-        for name, size in SIZES.items():
-            steps: dict[bool, list[float]] = {False: [], True: []}
-            stalls: list[float] = []
-            staging: list[float] = []
-            for number in range(rounds):
-                root = f"root={folder}/{size[0]}-{number}"
-                for patched, config in (
-                    (False, ""),
-                    (True, root),
-                    (
-                        True,
-                        f"{root}-saved,periodic_saving=enabled,"
-                        f"periodic_saving_interval={EVERY}steps",
-                    ),
-                ):
-                    environment = dict(plain)
-                    if patched:
-                        environment |= {
-                            "LATTICE_AUTOPATCH": "torch",
-                            "LATTICE_CHECKPOINT_TYPE": "local",
-                            "LATTICE_CHECKPOINT_CONFIG": config,
-                        }
-                    times = json.loads(run([str(script), *map(str, size)], environment))
-                    middle = statistics.median(times[10:])
-                    if "-saved" in config:
-                        saves = times[2 * EVERY + 1 :: EVERY]  # the first ones make a process
-                        stalls.append((statistics.median(saves) - middle) * 1e3)
-                    else:
-                        steps[patched].append(middle * 1e6)
-                words = ["-c", STAGING, *map(str, size)]
-                staging.append(float(run(words, plain)) * 1e3)
-            before, after = (statistics.median(steps[each]) for each in (False, True))
-            differences = [b - a for a, b in zip(steps[False], steps[True], strict=True)]
-            print(
-                f"step of {name}: {before:.0f} µs unpatched, {after:.0f} µs patched; difference "
-                f"{statistics.median(differences):+.1f} µs "
-                f"({min(differences):+.1f} to {max(differences):+.1f})"
-            )
-            print(
-                f"  a save stalls it by {statistics.median(stalls):.2f} ms "
-                f"({min(stalls):.2f} to {max(stalls):.2f}); the staging copy of its parameters "
-                f"takes {statistics.median(staging):.2f} ms"
-            )
+    for name, (width, depth, _) in SIZES.items():
+        with tempfile.TemporaryDirectory() as folder:
+            print_steps(name, [width, depth, *PAIRS[name]], Path(folder), plain)
+            print_stalls(SIZES[name], Path(folder), plain, rounds)
+
+
+def patched(plain: dict[str, str], config: str) -> dict[str, str]:
+    """Return the environment in which a script is saved."""
+    return plain | {
+        "LATTICE_AUTOPATCH": "torch",
+        "LATTICE_CHECKPOINT_TYPE": "local",
+        "LATTICE_CHECKPOINT_CONFIG": config,
+    }
+
+
+def print_steps(name: str, size: list[int], folder: Path, plain: dict[str, str]) -> None:
+    """Print the processor time that a step takes more: of all threads, so that load matters less.
+
+    The median of paired differences has a 95 % interval from their order: no distribution is
+    assumed. The sum has the copies in memory in it, too.
+    """
+    script = folder / "paired.py"
+    script.write_text(PAIRED)
+    words = [str(script), *map(str, size)]
+    pairs = json.loads(run(words, patched(plain, f"root={folder}/paired")))[5:]
+    more = sorted((after - before) * 1e6 for before, after in pairs)
+    step = statistics.median(before for before, _ in pairs) * 1e6
+    apart = round(0.98 * math.sqrt(len(more)))
+    low, high = more[len(more) // 2 - apart], more[len(more) // 2 + apart]
+    middle = statistics.median(more)
+    whole = sum(after for _, after in pairs) / sum(before for before, _ in pairs) - 1
+    print(
+        f"step of {name}: {step:.0f} µs of processor time unpatched; patched {middle:+.1f} µs "
+        f"(95 %: {low:+.1f} to {high:+.1f}), which is {middle / step:+.2%} ({low / step:+.2%} to "
+        f"{high / step:+.2%}); with copies in memory {whole:+.2%} in all, of {len(more)} pairs"
+    )
+
+
+def print_stalls(
+    size: tuple[int, int, int], folder: Path, plain: dict[str, str], rounds: int
+) -> None:
+    """Print how much longer the steps are that save, beside what a copy takes."""
+    script = folder / "script.py"
+    script.write_text(SCRIPT)
+    stalls: list[float] = []
+    staging: list[float] = []
+    for number in range(rounds):
+        config = (
+            f"root={folder}/{number},periodic_saving=enabled,periodic_saving_interval={EVERY}steps"
+        )
+        times = json.loads(run([str(script), *map(str, size)], patched(plain, config)))
+        saves = times[2 * EVERY + 1 :: EVERY]  # the first ones make a process
+        stalls.append((statistics.median(saves) - statistics.median(times[10:])) * 1e3)
+        staging.append(float(run(["-c", STAGING, *map(str, size)], plain)) * 1e3)
+    print(
+        f"  a save stalls it by {statistics.median(stalls):.2f} ms "
+        f"({min(stalls):.2f} to {max(stalls):.2f}); the staging copy of its parameters "
+        f"takes {statistics.median(staging):.2f} ms"
+    )
 
 
 def run(words: list[str], environment: dict[str, str]) -> str:

@@ -32,7 +32,10 @@ def patch(settings: AutopatchSettings, session: Any) -> None:
     """Hook into `transformers.Trainer`, which is imported."""
     import torch
     import transformers.trainer
+    from torch.nn.parallel import DistributedDataParallel
     from transformers import Trainer, TrainerCallback
+
+    from ..exact.gradient_layout import may_change
 
     loader_iterators.FRAMEWORKS.have_loops = True
     parts = FrameworkPart.several("transformers", settings, session)
@@ -56,6 +59,13 @@ def patch(settings: AutopatchSettings, session: Any) -> None:
 
         def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
             session.begin_aside()
+            model = self.trainer.model_wrapped
+            if isinstance(model, DistributedDataParallel) and may_change(model):
+                session.findings.add(
+                    "transformers.Trainer",
+                    "with ddp_find_unused_parameters=False three or more processes add gradients "
+                    "in another order in the first steps after an interruption; leave it away",
+                )
             if self.unpacked is not None:  # all is loaded
                 self.wait()
                 if ranks().local_rank == 0:

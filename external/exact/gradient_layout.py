@@ -56,7 +56,8 @@ def put_layout(ddp: DistributedDataParallel, layout: dict[str, Any]) -> None:
     Raises:
         OtherLayout: They are laid out in another way now.
     """
-    parameters = ddp._build_params_for_reducer()[0]
+    own: Any = ddp  # much of it has no types
+    parameters = own._build_params_for_reducer()[0]
     if ddp.process_group.size() != layout["ranks"]:
         return  # nothing is as it was, to the last bit
     if sorted(layout["order"]) != list(range(len(parameters))):
@@ -76,7 +77,7 @@ def put_layout(ddp: DistributedDataParallel, layout: dict[str, Any]) -> None:
         raise OtherLayout(f"gradients in buckets {buckets}, saved were {layout['buckets']}")
 
 
-def _known(ddp: DistributedDataParallel) -> tuple[str | None, str | None]:
+def _known(ddp: Any) -> tuple[str | None, str | None]:
     """Return the buckets after the first step, and the order in which gradients came last."""
     ddp.logger.set_runtime_stats_and_log()  # else what it knew when the last forward began
     known = ddp._get_ddp_logging_data()
