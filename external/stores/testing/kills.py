@@ -10,7 +10,7 @@ import pytest
 from ..kinds import open_store
 from ..store import Store
 from .forks import Forks
-from .store_case import StoreCase, contents
+from .store_case import DEAD_HOLDER, StoreCase, contents
 from .writing import LARGE, wait_for_lease
 
 AFTER_SECONDS = 0.2  # at most, from the moment at which it began to put
@@ -25,7 +25,6 @@ WRITE = """
 from curitorch.external.stores.testing import writing
 writing.main()
 """
-DEAD_HOLDER = "ignore:Waiting to see whether the holder lives"  # it does not: it was killed
 
 
 class Kills(StoreCase):

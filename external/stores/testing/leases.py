@@ -7,7 +7,7 @@ import pytest
 
 from ..kinds import open_store
 from ..store import Lease, LeaseLost, Store
-from .store_case import StoreCase, file
+from .store_case import DEAD_HOLDER, StoreCase, file
 from .writing import start_writer, wait_for_lease
 
 
@@ -85,6 +85,7 @@ class Leases(StoreCase):
         with pytest.raises(ValueError, match="safe name"), store.lease(holder):
             pass
 
+    @pytest.mark.filterwarnings(DEAD_HOLDER)
     def test_kill_9_of_the_holder_frees_the_lease(
         self, store: Store, recipe: tuple[str, str], tmp_path: Path
     ) -> None:

@@ -8,6 +8,8 @@ import pytest
 from ..kinds import open_store
 from ..store import Store, StoredCheckpoint
 
+DEAD_HOLDER = "ignore:Waiting to see whether the holder lives"  # it does not: it was killed
+
 
 class StoreCase:
     """Fixtures and hooks; only `recipe` has to be overridden.
