@@ -4,7 +4,9 @@ Nothing is locked and nobody is asked: a run on another machine, a run of which 
 left, and a run that is going on are looked at in the same way.
 """
 
+import contextlib
 import json
+import os
 import platform
 import time
 from dataclasses import dataclass
@@ -23,6 +25,7 @@ SILENT_SECONDS = 30.0
 """How long a run whose holder is gone may be silent before it counts as interrupted."""
 SILENT_JOB_SECONDS = 3600.0
 """So for a Slurm job, which goes on without whoever submitted it."""
+_TAIL_BYTES = 65536
 
 
 @dataclass(frozen=True)
@@ -66,6 +69,8 @@ def run_state(run: Path, *, now: float | None = None) -> RunState:
     here = holder is not None and holder.host == platform.node()
     alive = here and holder is not None and _is_alive(holder.pid, since=holder.since)
     if not attempts:
+        if not alive and Layout(run).journal.exists():
+            return _logged(run, time.time() if now is None else now)
         word: Word = "running" if alive else "not begun"
         return RunState(word, f"'{run}' has no attempt yet.")
     last = attempts[-1]
@@ -89,6 +94,33 @@ def run_state(run: Path, *, now: float | None = None) -> RunState:
         )
     where = f"on {last.host}, {last.world_size} processes"
     return RunState("running", f"Attempt {last.number} {where}; last sign {_ago(silent)} ago.")
+
+
+def _logged(run: Path, now: float) -> RunState:
+    """Return what became of a run that nobody launched: a Trainer's logger alone wrote it."""
+    status = _last_end(Layout(run).journal)
+    silent = now - _last_sign(run, 0.0)
+    if status == "success":
+        return RunState("complete", "Logged by a Trainer, which ended well.")
+    if status is not None:
+        return RunState("failed", f"Logged by a Trainer, which ended as {status!r}.")
+    if silent <= SILENT_SECONDS:
+        return RunState("running", f"A Trainer logs here; last sign {_ago(silent)} ago.")
+    return RunState("interrupted", f"Its Trainer ended without a word, {_ago(silent)} ago.")
+
+
+def _last_end(journal: Path) -> str | None:
+    """Return how the last attempt ended as its logger wrote it; None if it has not yet."""
+    with journal.open("rb") as file:  # its last lines alone: who follows a run asks often
+        file.seek(max(0, file.seek(0, os.SEEK_END) - _TAIL_BYTES))
+        lines = file.read().splitlines()
+    for line in reversed(lines):
+        with contextlib.suppress(ValueError, TypeError, AttributeError):  # a torn line
+            event = json.loads(line)
+            if event.get("event") in ("attempt", "end"):
+                status = event.get("status")
+                return None if status is None else str(status)
+    return None
 
 
 def _read_holder(run: Path) -> _Holder | None:

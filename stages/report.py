@@ -156,10 +156,9 @@ def _pairs(settings: dict[str, Any]) -> list[dict[str, Any]]:
 def _summary(run: TrainingRun, failure: TrainerFailed | None, events: list[Event]) -> str:
     attempts = run.attempts()
     steps = [event for event in events if event["event"] == "step"]
-    ends = [event["status"] for event in events if event["event"] == "end"]
     state = "complete" if run.is_complete else ("failed" if failure else "not complete")
-    if not attempts and ends:  # nobody completes what a logger alone wrote
-        state = {"success": "complete"}.get(ends[-1], ends[-1])
+    if not attempts:  # nobody completes what a logger alone wrote
+        state = run.state.word
     facts: dict[str, object] = {}
     if run.is_complete:
         facts = {"steps": run.manifest.step, "epochs": run.manifest.epoch}
@@ -181,7 +180,7 @@ def _summary(run: TrainingRun, failure: TrainerFailed | None, events: list[Event
     said = " \N{MIDDLE DOT} ".join(f"<b>{value}</b> {name}" for name, value in facts.items())
     command = f"<details><summary>Command</summary><pre>{escape(run.command or '')}</pre></details>"
     return (
-        f'<p><span class="state {state.split()[-1]}">{escape(state)}</span> '
+        f'<p><span class="state {state.replace(" ", "-")}">{escape(state)}</span> '
         f'<span class="facts">{said}</span></p>'
         f'<p class="facts"><code>{escape(str(run.path))}</code></p>'
         f"{command if run.command else ''}"

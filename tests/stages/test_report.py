@@ -57,6 +57,9 @@ def test_a_report_has_curves_tables_and_settings_in_ascii_only(tmp_path):
     assert "a &lt;run&gt; &#252;" in page
     assert '<span class="state complete">complete</span>' in page
     assert "<b>2</b> processes" in page
+    with Journal(run.path / "journal.jsonl") as journal:
+        journal.attempt(1, resume_step=40, world_size=2)
+    assert '<span class="state complete">' not in "".join(run_report(TrainingRun(run.path), {}))
     assert re.search(r"<tr><td>val_loss</td>.*<td class=\"number\">39</td></tr>", page)
     assert "<td>model.lr</td><td>0.1</td>" in page
     assert "Net: 3 parameters" in page

@@ -3,6 +3,7 @@
 import json
 import os
 import platform
+import time
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ import pytest
 from curitorch.external.attempt import end_attempt, start_attempt
 from curitorch.external.journal import Journal
 from curitorch.external.manifest import write_manifest
+from curitorch.external.run_state import run_state
 from curitorch.external.rundir import TrainingRun
 from curitorch.external.stores.local import LocalStore
 
@@ -143,3 +145,23 @@ def test_checkpoints_are_a_list_that_is_shown_as_a_table(tmp_path):
     for cell in ("20", "12,800", "1.500", "0.25", "step-00000020/model.ckpt"):
         assert f"<td>{cell}</td>" in shown
     assert "<th>&lt;loss&gt;</th>" in shown
+
+
+@pytest.mark.parametrize(
+    ("status", "words"),
+    [("success", ["complete"]), ("failed", ["failed"]), (None, ["running", "interrupted"])],
+)
+def test_what_a_logger_alone_wrote_has_begun(tmp_path, status, words):
+    with Journal(tmp_path / "journal.jsonl") as journal:
+        journal.attempt(0, resume_step=0, world_size=1)
+        journal.write("metric", step=1, epoch=0, metrics={"loss": 1.0})
+        if status is not None:
+            journal.write("end", status=status)
+            journal.write("metric", step=1, epoch=0, metrics={"test_loss": 1.0})
+    now = time.time()
+    found = [run_state(tmp_path, now=now).word, run_state(tmp_path, now=now + 100).word]
+    assert list(dict.fromkeys(found)) == words
+    if status == "success":
+        with Journal(tmp_path / "journal.jsonl") as journal:
+            journal.attempt(1, resume_step=1, world_size=1)
+        assert run_state(tmp_path).word == "running"
