@@ -40,7 +40,7 @@ _FEW = 40  # points up to which each is a dot
 _MARKED = 4  # lines up to which their extremes are marked
 _HUGE = 1e150  # beyond it matplotlib overflows; a diverged loss counts as infinite
 _LONGEST = 60
-_LONG = 24
+_LONG = 36  # with its extremes: longer names do not stand beside each other
 
 
 @dataclass(frozen=True)
@@ -164,7 +164,8 @@ def smoothed(values: Sequence[float], weight: float) -> list[float]:
 
 def _draw(axes: "Axes", line: Line, *, smoothing: float | None, is_marked: bool) -> None:
     xs, ys = line.finite()
-    label, style = _shown(line.label), {"color": line.color, "linewidth": 1.6}
+    label = _shown(line.label)
+    style: dict[str, Any] = {"color": line.color, "linewidth": 1.6}
     varies = len(set(ys)) > 1
     if is_marked and varies:
         label += f"   \N{BLACK DOWN-POINTING SMALL TRIANGLE} {min(ys):.4g}"
@@ -188,7 +189,8 @@ def _draw(axes: "Axes", line: Line, *, smoothing: float | None, is_marked: bool)
 
 
 def _name(figure: "FigureBase", lines: Sequence[Line]) -> None:
-    longest = max((len(line.label) for line in lines), default=0)
+    _, labels = figure.axes[0].get_legend_handles_labels()
+    longest = max(map(len, labels), default=0)
     columns = 1 if longest > _LONG else 2 if len(lines) <= 12 else 4
     size = 8.5 if len(lines) <= 12 else 6.5
     if len(lines) <= 12 * columns:
