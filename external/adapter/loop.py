@@ -266,4 +266,4 @@ class Loop:
             return by_limit or progress.is_last_batch
         over_epochs = vars(trainer)["check_val_every_n_epoch"] is None
         done = progress.total if over_epochs else progress.ready
-        return done % check == 0
+        return bool(done % check == 0)

@@ -14,7 +14,7 @@ from .randomness import derive_seed, seed_generators
 from .sampling import Position
 
 _NONE = object()
-_OF_WHAT_IS_THERE = (type(iter([])), type(iter(())))
+_OF_WHAT_IS_THERE: tuple[type, ...] = (type(iter([])), type(iter(())))
 """Iterators over a list or tuple of batches: they run no code that could draw."""
 
 
