@@ -105,7 +105,7 @@ def draw_panel(
         for mark in marks:
             axes.axvline(mark, color="#9ca3af", linestyle="--", linewidth=0.8)
         _write_epochs(axes, epochs or {})
-        _name(figure, lines)
+        _name(figure, axes, len(lines))
 
 
 def panel(lines: Sequence[Line], **options: Any) -> bytes:
@@ -188,12 +188,12 @@ def _draw(axes: "Axes", line: Line, *, smoothing: float | None, is_marked: bool)
     axes.plot(lost, heights, "x", color=line.color, markersize=5, transform=bottom)
 
 
-def _name(figure: "FigureBase", lines: Sequence[Line]) -> None:
-    _, labels = figure.axes[0].get_legend_handles_labels()
+def _name(figure: "FigureBase", axes: "Axes", lines: int) -> None:
+    _, labels = axes.get_legend_handles_labels()
     longest = max(map(len, labels), default=0)
-    columns = 1 if longest > _LONG else 2 if len(lines) <= 12 else 4
-    size = 8.5 if len(lines) <= 12 else 6.5
-    if len(lines) <= 12 * columns:
+    columns = 1 if longest > _LONG else 2 if lines <= 12 else 4
+    size = 8.5 if lines <= 12 else 6.5
+    if lines <= 12 * columns:
         figure.legend(loc="outside upper left", ncols=columns, fontsize=size, handlelength=2.6)
 
 
