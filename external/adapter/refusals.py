@@ -65,7 +65,12 @@ def check(
     Raises:
         UnsupportedProject: Something is not supported; the message has all of it.
     """
-    settings = {"exact": exact, "accumulate": accumulate, "clips": clips, "strategy": strategy}
+    settings: dict[str, Any] = {
+        "exact": exact,
+        "accumulate": accumulate,
+        "clips": clips,
+        "strategy": strategy,
+    }
     findings = [
         *_of_names(module, "module"),
         *([] if datamodule is None else _of_names(datamodule, "datamodule")),
@@ -99,7 +104,12 @@ def check_classes(
         with contextlib.suppress(Exception):
             made = make()
             of_data = [] if datamodule is None else [*_of_names(datamodule, "datamodule")]
-            whole = {"exact": "rank", "accumulate": 1, "clips": False, "strategy": "auto"}
+            whole: dict[str, Any] = {
+                "exact": "rank",
+                "accumulate": 1,
+                "clips": False,
+                "strategy": "auto",
+            }
             whole.update(settings or {})
             findings = [
                 *_of_names(made, "module"),

@@ -70,7 +70,7 @@ class StandIn:
         self.num_training_batches: float = float("inf")
         self.num_val_batches: list[float] = []
         self.num_sanity_val_batches: list[float] = []
-        self.val_check_batch: float | None = float("inf")
+        self.val_check_batch: Any = float("inf")  # None: the clock says when
         self.enable_validation = False
         self.logged: Any = None
         self.estimate: Any = None

@@ -82,8 +82,8 @@ class GrainValue(LoggedValue):
         if self.kind == "mean":
             weighted = sum(v * n for v, n in zip(values, samples, strict=True))
             return torch.tensor(weighted / sum(samples), dtype=torch.float64)
-        found = {"sum": sum, "min": min, "max": max}[self.kind](values)
-        return torch.tensor(found, dtype=torch.float64)
+        of: Callable[[list[float]], float] = getattr(builtins, self.kind)  # sum, min or max
+        return torch.tensor(of(values), dtype=torch.float64)
 
     @property
     def described(self) -> dict[str, Any]:
