@@ -30,7 +30,9 @@ PidFile={folder}/slurmdbd.pid
 def missing(path: str) -> str | None:
     """Return why there can be no accounting here, or None."""
     absent = [name for name in PROGRAMS if shutil.which(name, path=path) is None]
-    return f"Slurm's accounting is not installed ({absent[0]} is not here)" if absent else None
+    if not absent:
+        return None
+    return f"Slurm's accounting is not installed ({absent[0]} is not here): make slurm"
 
 
 def settings(folder: Path, port: int) -> dict[str, object]:

@@ -128,6 +128,9 @@ def test_a_preempted_job_saves_comes_back_and_ends_the_same(slurm_project, slurm
 def test_scancel_stops_and_does_not_requeue_and_the_same_command_goes_on(
     slurm_project, slurm, uninterrupted
 ):
+    slurm_project.change(  # workers of a loader are signalled as well
+        "toy/data.py", "shuffle=True)", "shuffle=True, num_workers=1, persistent_workers=True)"
+    )
     experiment = slurm_project.start()
     path = slurm.wait_for_step(slurm_project, 10)
     subprocess.run(["scancel", read_job(path).selector], check=True)
@@ -138,6 +141,8 @@ def test_scancel_stops_and_does_not_requeue_and_the_same_command_goes_on(
     assert [attempt.outcome for attempt in read_attempts(path)] == ["stopped"]
     run = TrainingRun(path)
     saved = run.newest_checkpoint().step
+    stop = run.events()[-1]
+    assert (stop["event"], stop["step"]) == ("stop", saved), run.log()
     slurm_project.change("toy/model.py", 'in ("0", "1"))', '== "0")')
     result = slurm_project.run()
     assert result.returncode == 0, result.stdout + result.stderr
