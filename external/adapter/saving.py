@@ -22,6 +22,7 @@ from ..stores.saver import Saver
 from ..stores.store import CheckpointExists, Lease, Store, StoreError
 from . import checkpointing
 from .fit import Fit
+from .meeting import meet
 from .state_writer import StateWriter
 from .talk import Talk
 
@@ -63,8 +64,7 @@ class Saving:
         self.writer = StateWriter(
             fit, store, policy, journal=journal, lease=lease, arguments=arguments
         )
-        is_whole = fit.strategy.mesh is None  # rank 0 alone has only its part otherwise
-        rescues = policy.at_error and store is not None and is_whole
+        rescues = policy.at_error and store is not None
         self._clean = CleanState() if rescues else None
         self.stepping = (lambda: None) if self._clean is None else self._clean.stepping
         """Says that from here to the next boundary an error leaves nothing clean."""
@@ -214,14 +214,18 @@ class Saving:
         raise_together(self._trainer, self.writer.failure(Saver.wait))
 
     def rescue(self, error: BaseException) -> None:
-        """Save the last whole step, if the error left it as it was; rank 0 alone, nobody waits."""
-        is_error = isinstance(error, Exception) and self.fit.progress.steps != self._saved_step
+        """Save the last whole step, if the error left it so: rank 0 alone, or all their parts."""
+        step, in_parts = self.fit.progress.steps, self.fit.strategy.mesh is not None
+        if not isinstance(error, Exception) or step == self._saved_step or self._clean is None:
+            return
         try:
-            if is_error and self.writer.is_open and self._clean and self._clean.restore():
+            is_clean = self._clean.restore()
+            meeting = meet(step if is_clean else None) if in_parts else None
+            if is_clean and (meeting is not None if in_parts else self.writer.is_open):
                 assert self._captured is not None  # with the position
                 own = checkpointing.known(self.fit, *self._captured)
-                self._save(at=self._clean.position, own=own, alone=True)
-        except (OSError, StoreError) as failure:
+                self._save(at=self._clean.position, own=own, alone=True, meeting=meeting)
+        except (OSError, StoreError, RuntimeError) as failure:
             if failure is not error:
                 rank_zero_warn(f"The last whole step could not be saved after the error: {failure}")
 
@@ -236,22 +240,16 @@ class Saving:
         raise TrainingStopped(step, reason, saved=self._saved_step == step)
 
     def _save(
-        self,
-        *,
-        at: tuple[int, int] | None = None,
-        own: dict[str, Any] | None = None,
-        moment: Moment = Moment.REST,
-        alone: bool = False,
-        whole: bool = False,
+        self, *, at: tuple[int, int] | None = None, own: dict[str, Any] | None = None, **how: Any
     ) -> None:
-        """Save one checkpoint; every rank calls it, rank 0 writes, perhaps in the background."""
+        """Save one checkpoint; every rank calls it; `how` is of `StateWriter.save`."""
         if own is None:
             if self._metrics is None:
                 self._metrics = MetricStates(self.fit.module)
             self.fit.logged.fold()
             own = checkpointing.known(self.fit, self.fit.logged.capture(), self._metrics.capture())
         place = at or self.fit.progress.place()
-        self.writer.save(own, place=place, moment=moment, alone=alone, whole=whole)
+        self.writer.save(own, place=place, **how)
         self._saved_step, self._saved_at = self.fit.progress.steps, self._clock()
 
     def _remember(self) -> None:

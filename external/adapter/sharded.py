@@ -39,7 +39,7 @@ _DESCRIPTIONS = {
 }
 
 
-def write_shards(state: Any, folder: Path, *, rank: int) -> None:
+def write_shards(state: Any, folder: Path, *, rank: int, group: Any = None) -> None:
     """Write `state` into `folder`, which all processes see; every process calls it.
 
     Args:
@@ -47,6 +47,7 @@ def write_shards(state: Any, folder: Path, *, rank: int) -> None:
             process but for those.
         folder: Empty.
         rank: Rank 0 writes what is not sharded.
+        group: Of all processes, that they talk in.
     """
     parts: dict[str, Any] = {}
 
@@ -56,7 +57,7 @@ def write_shards(state: Any, folder: Path, *, rank: int) -> None:
         return {_MARK: name, "shape": [*tensor.shape], "dtype": tensor.dtype, "dims": _dims(tensor)}
 
     rest = _replaced(state, lambda each: isinstance(each, DTensor), take)
-    save(parts, checkpoint_id=folder)
+    save(parts, checkpoint_id=folder, process_group=group)
     if rank == 0:
         torch.save(rest, folder / REST)
 

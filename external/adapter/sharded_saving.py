@@ -22,8 +22,11 @@ def save_parts(
     details: dict[str, Any],
     lease: Lease | None,
     retention: Retention,
+    group: Any = None,
 ) -> StoredCheckpoint | None:
     """Save `checkpoint` by all processes, who all call this; rank 0 gets what it became.
+
+    They talk in `group`, or else where they talk during the training.
 
     Raises:
         StoreError, OSError: It could not be written, on rank 0 or on all; what was there before
@@ -42,18 +45,18 @@ def save_parts(
                 place = [str(stack.enter_context(store.drafting()))]
             except OSError as error:
                 failure = error
-        dist.broadcast_object_list(place, 0)
+        dist.broadcast_object_list(place, 0, group=group)
         if failure is not None:
             raise failure
         if place[0] is None:
             return None
         folder = Path(place[0])
         try:
-            write_shards(checkpoint, folder, rank=rank)
+            write_shards(checkpoint, folder, rank=rank, group=group)
         except CheckpointException as error:
             reasons = "; ".join(f"rank {n}: {each[0]}" for n, each in error.failures.items())
             raise StoreError(f"The parts of a checkpoint were not written. {reasons}") from error
-        dist.barrier()
+        dist.barrier(group=group)
         if rank != 0:
             return None
         stored = put_shards(store, step, folder, processes=processes, details=details, lease=lease)

@@ -11,6 +11,7 @@ from lightning.pytorch.utilities import rank_zero_warn
 
 from ...params.checkpoint import CheckpointParams
 from ..agreement import raise_together
+from ..exact.exact_resume import KEY
 from ..exact.loop_position import Moment
 from ..journal import Journal
 from ..save_policy import retention
@@ -20,6 +21,7 @@ from ..stores.saver import Saver
 from ..stores.store import Lease, Store, StoredCheckpoint, StoreError
 from . import checkpointing
 from .fit import Fit
+from .meeting import Meeting
 
 
 class StateWriter:
@@ -70,9 +72,10 @@ class StateWriter:
         own: dict[str, Any],
         *,
         place: tuple[int, int],
-        moment: Moment,
-        alone: bool,
-        whole: bool,
+        moment: Moment = Moment.REST,
+        alone: bool = False,
+        whole: bool = False,
+        meeting: Meeting | None = None,
     ) -> None:
         """Save one checkpoint; every rank calls it unless `alone`.
 
@@ -82,6 +85,7 @@ class StateWriter:
             moment: What a resume has still to do there.
             alone: After an error: no rank waits for another.
             whole: As one file also where the tensors lie in parts.
+            meeting: After an error: where all processes met again, whose tensors lie in parts.
 
         Raises:
             OSError, StoreError: It could not be written; the checkpoints before are as they were.
@@ -91,14 +95,21 @@ class StateWriter:
         checkpoint = checkpointing.dump(
             self._fit, own, place=place, moment=moment, arguments=self._arguments, alone=alone
         )
-        failure = self._write(checkpoint, details_of(checkpoint), whole=whole)
+        if meeting is not None:
+            checkpoint[KEY]["ranks"] = meeting.gathered(own)
+        failure = self._write(checkpoint, details_of(checkpoint), whole=whole, meeting=meeting)
         if not alone:
             raise_together(self._fit.trainer, failure)  # type: ignore[arg-type]
         elif failure is not None:
             raise failure
 
     def _write(
-        self, checkpoint: dict[str, Any], details: dict[str, Any], *, whole: bool
+        self,
+        checkpoint: dict[str, Any],
+        details: dict[str, Any],
+        *,
+        whole: bool,
+        meeting: Meeting | None,
     ) -> Exception | None:
         """Write a checkpoint, in parts if its tensors lie so and it need not be `whole`."""
         step, strategy = self._fit.progress.steps, self._fit.strategy
@@ -106,14 +117,15 @@ class StateWriter:
             from .sharded import gathered
 
             if not whole:
-                return self._write_parts(step, checkpoint, details)
+                group = None if meeting is None else meeting.group
+                return self._write_parts(step, checkpoint, details, group)
             checkpoint = gathered(checkpoint, rank=strategy.global_rank)
         return self.failure(
             lambda saver: saver.save(step, checkpoint, details=details, then=self._announce)
         )
 
     def _write_parts(
-        self, step: int, checkpoint: dict[str, Any], details: dict[str, Any]
+        self, step: int, checkpoint: dict[str, Any], details: dict[str, Any], group: Any
     ) -> Exception | None:
         from .sharded_saving import save_parts
 
@@ -126,6 +138,7 @@ class StateWriter:
                 details=details,
                 lease=self._lease,
                 retention=retention(self._policy),
+                group=group,
             )
         except (OSError, StoreError) as error:
             return error

@@ -21,6 +21,7 @@ def plain(value: Any) -> Any:
         NotPlain: It holds something else.
     """
     if isinstance(value, torch.Tensor):
+        value = _of_this_process(value)
         copied = value.detach().to("cpu")
         return copied.clone() if copied.data_ptr() == value.data_ptr() else copied
     if isinstance(value, dict):
@@ -32,6 +33,14 @@ def plain(value: Any) -> Any:
     if type(value) in _ATOMS:
         return value
     raise NotPlain(f"a {type(value).__module__}.{type(value).__qualname__}")
+
+
+def _of_this_process(value: Any) -> Any:
+    """Return a tensor that lies whole in each of many processes as an ordinary one."""
+    placements = getattr(value, "placements", ())
+    if placements and all(each.is_replicate() for each in placements):
+        return value.to_local()
+    return value
 
 
 def on_device(value: Any, device: torch.device) -> Any:

@@ -192,7 +192,13 @@ def test_a_lean_fit_with_fsdp2_resumes_bitwise_from_parts_and_from_whole_files(t
         # ends with a whole file
         {**common, "to": "stopped", "options": {**options, "max_steps": 7}},
         {**common, "from": "stopped", "to": "stopped"},
-        {**common, "to": "ddp", "options": {**options, "strategy": DDP}},
+        {**common, "to": "asked to stop", "steps": 5},
+        {**common, "from": "asked to stop", "to": "asked to stop"},
+        {**common, "to": "failed", "options": {**options, "fail_at": 7}},
+        {"from": "failed", "to": "after an error", "only until": 7},
+        {**common, "from": "after an error", "to": "after an error"},
+        {"case": "plain", "to": "plain", "options": options},
+        {"case": "plain", "to": "ddp", "options": {**options, "strategy": DDP}},
     ]
     fits.launch(plan, tmp_path, 2)
     unstopped = fits.outcome(tmp_path / "unstopped")
@@ -200,12 +206,16 @@ def test_a_lean_fit_with_fsdp2_resumes_bitwise_from_parts_and_from_whole_files(t
     names = [sorted(each.files) for each in stored]
     parts = ["__0_0.distcp", "__1_0.distcp", "metadata", "rest.ckpt"]
     assert names == [parts, parts, ["model.ckpt"]]
-    assert fits.same(fits.outcome(tmp_path / "in parts"), unstopped)
+    assert [each.step for each in LocalStore(tmp_path / "failed").list()] == [4, 7]
+    for other in ("in parts", "asked to stop", "after an error"):
+        assert fits.same(fits.outcome(tmp_path / other), unstopped), other
     stopped = fits.outcome(tmp_path / "stopped")  # whose first end ended an epoch's means
     for part in ("weights", "optimizers", "schedulers"):
         assert fits.same(stopped[part], unstopped[part]), part
-    # Two numbers have one sum: DDP of two processes gives the same.
-    assert fits.same(fits.outcome(tmp_path / "ddp")["weights"], unstopped["weights"])
+    # Two numbers have one sum: DDP of two processes gives the same. (Not so a clipped norm, which
+    # is of other parts.)
+    plain = fits.outcome(tmp_path / "plain")
+    assert fits.same(fits.outcome(tmp_path / "ddp")["weights"], plain["weights"])
     final = torch.load(tmp_path / "unstopped/step-00000012/model.ckpt", weights_only=True)
     assert fits.same(final["state_dict"], unstopped["weights"])
     assert fits.same(final["optimizer_states"], unstopped["optimizers"])

@@ -45,10 +45,12 @@ class Net(LightningModule):
         self.mean = MeanMetric()
         self.rare = torch.nn.Linear(3, 1)
         self.scheduler, self.noise, self.skips = scheduler, noise, skips
-        self.stop_at, self.stop = stop_at, None
+        self.stop_at, self.stop, self.fail_at = stop_at, None, None
 
     def training_step(self, batch, batch_idx):
         x, y = batch
+        if self.global_step == self.fail_at:
+            raise ArithmeticError("the loss is no number")
         if self.noise:
             x = x + torch.randn_like(x) + random.random() + np.random.rand()
         out = self.layers(x)
@@ -168,6 +170,7 @@ def fit(case, *, steps=None, source=None, target=None, exact="world", every=None
     torch.manual_seed(1)
     net = Net(**case.get("net", {}))
     logger = Written()
+    net.fail_at = options.pop("fail_at", None)
     net.stop_at, every = (net.stop_at, every) if steps is None else (steps, 1)
     trainer = LeanTrainer(
         max_epochs=2, accelerator="cpu", seed=3, exact=exact, store=target, num_sanity_val_steps=0,
@@ -178,7 +181,7 @@ def fit(case, *, steps=None, source=None, target=None, exact="world", every=None
     newest = None if source is None else newest_state(LocalStore(source), Path(source))
     loaders = data(**case.get("data", {})), data(20, shuffle=False)
     net.stop = trainer.stop
-    with contextlib.suppress(TrainingStopped):
+    with contextlib.suppress(TrainingStopped, ArithmeticError):
         trainer.fit(net, *loaders, ckpt_path=newest and newest[1])
     made = trainer.last_fit.trainer
     return {
@@ -187,7 +190,7 @@ def fit(case, *, steps=None, source=None, target=None, exact="world", every=None
         "weights": {name: whole(value) for name, value in net.state_dict().items()},
         "optimizers": [whole(each.state_dict()) for each in made.optimizers],
         "schedulers": [each.scheduler.state_dict() for each in made.lr_scheduler_configs],
-        "metrics": dict(trainer.callback_metrics),
+        "metrics": whole(dict(trainer.callback_metrics)),
         "logged": logger.written[-2:],
     }
 
