@@ -7,6 +7,7 @@ draws for a batch depends on those before; those of workers that stay, in all ep
 """
 
 import inspect
+import itertools
 import random
 import weakref
 from collections.abc import Callable
@@ -163,6 +164,7 @@ def rebuild(node: dict[str, Any], fresh: Any, back: int) -> Any:
             getattr(passed, MARK).begun = begun
             passed._num_yielded = yielded
     _set_order(loader, node["begun"])
+    _check_length(loader, node["begun"])
     if isinstance(loader.sampler, DistributedSampler) and (RANKS.before or node["before"]):
         return _rest_of_epoch(node, loader, count)
     if RANKS.before:
@@ -181,8 +183,20 @@ def rebuild(node: dict[str, Any], fresh: Any, back: int) -> Any:
     else:
         for _ in range(count):
             next(it)
+    if loader.num_workers == 0 and count == 0 and node["first"] is not None:
+        _begin_order(it)
     getattr(it, MARK).is_rebuilt = True
     return it
+
+
+def _begin_order(it: Any) -> None:
+    """Let the order be drawn now: other loaders of the loop set the generators before a batch."""
+    indices = it._next_index()
+    it._sampler_iter = itertools.chain([indices], it._sampler_iter)
+    stream = getattr(it._dataset_fetcher, "dataset_iter", None)
+    if stream is not None:  # its first sample, for it may shuffle as it begins
+        first = list(itertools.islice(stream, 1))
+        it._dataset_fetcher.dataset_iter = itertools.chain(first, stream)
 
 
 def _rest_of_epoch(node: dict[str, Any], loader: Any, count: int) -> Any:
@@ -238,13 +252,31 @@ def _order(loader: Any) -> dict[str, Any]:
         "own": [each.get_state() for each in _owned_generators(loader)],
         "epoch": getattr(loader.sampler, "epoch", None),
         "data": _counters(loader.dataset),
+        "length": _length(loader),
     }
 
 
+def _length(loader: Any) -> int | None:
+    try:
+        return None if isinstance(loader.dataset, IterableDataset) else len(loader.sampler)
+    except TypeError:
+        return None
+
+
+def _check_length(loader: Any, order: dict[str, Any]) -> None:
+    """Note data that is not yet what it was when the epoch began."""
+    before, now = order.get("length"), _length(loader)
+    if before is not None and before != now and RANKS.before is None:
+        kind = type(loader.dataset)
+        on_finding(
+            inspect.getsourcefile(kind) or "",
+            f"{kind.__name__} gave {before} samples in this epoch, and gives {now} when its loader "
+            "is made again: change it by numbers or texts that it keeps, or make it anew",
+        )
+
+
 def _counters(dataset: Any) -> dict[str, Any]:
-    """Return the numbers that a stream of data may keep of itself, such as its epoch."""
-    if not isinstance(dataset, IterableDataset):
-        return {}
+    """Return the numbers that data may keep of itself, such as its epoch or its length."""
     own = getattr(dataset, "__dict__", {})
     return {name: each for name, each in own.items() if type(each) in (bool, int, float, str)}
 
@@ -253,7 +285,8 @@ def _set_order(loader: Any, order: dict[str, Any]) -> None:
     generators.put(order["rng"])
     for each, state in zip(_owned_generators(loader), order["own"], strict=False):
         each.set_state(state)
-    for name, value in order["data"].items():
-        setattr(loader.dataset, name, value)
+    if RANKS.before is None or isinstance(loader.dataset, IterableDataset):
+        for name, value in order["data"].items():
+            setattr(loader.dataset, name, value)
     if order["epoch"] is not None and hasattr(loader.sampler, "epoch"):
         loader.sampler.epoch = order["epoch"]

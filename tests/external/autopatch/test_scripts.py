@@ -11,7 +11,7 @@ SHAPES = {  # lines of output at which the process gets SIGTERM
     "functions.py": [4, 9, 17],
     "trainer_class.py": [2, 9],
     "gan.py": [3, 12],
-    "many_loops.py": [3, 9, 24, 29, 38],
+    "many_loops.py": [3, 9, 24, 29, 33],  # 33: two loaders, neither past its first batch
     "iterable.py": [3, 8],
     "folds.py": [4, 12, 19],
     "own_checkpoints.py": [4, 10],
@@ -20,6 +20,7 @@ SHAPES = {  # lines of output at which the process gets SIGTERM
     "small_gpt.py": [2, 9],
     "hidden_state.py": [4, 11],
     "hidden_functions.py": [4, 11],
+    "curriculum.py": [5, 10],
 }
 
 
