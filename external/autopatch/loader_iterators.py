@@ -18,19 +18,10 @@ from torch.utils.data import BatchSampler, DataLoader, IterableDataset
 from torch.utils.data.dataloader import _BaseDataLoaderIter
 from torch.utils.data.distributed import DistributedSampler
 
-from . import generators
+from .epoch_order import RANKS, length_of, order_of, set_order
 from .fetches import Fetches
 
 MARK = "_curitorch"
-
-
-class RanksBefore:
-    """`before` is how many ranks trained when what is restored was saved, if not as many as now."""
-
-    before: int | None = None
-
-
-RANKS = RanksBefore()
 
 
 class Frameworks:
@@ -69,7 +60,7 @@ def begin(loader: Any, make: Any) -> Any:
     if FRAMEWORKS.rebuild is not None and FRAMEWORKS.rebuild[0] is loader:
         (_, rebuilt), FRAMEWORKS.rebuild = FRAMEWORKS.rebuild, None
         return rebuilt()
-    begun = _order(loader)
+    begun = order_of(loader)
     history: list[Any] = []
     old = getattr(loader, "_iterator", None)
     if old is not None and hasattr(old, MARK):  # workers that stay
@@ -82,7 +73,7 @@ def begin(loader: Any, make: Any) -> Any:
         ask = it._next_index
 
         def first_index() -> Any:
-            position.first = _order(loader)
+            position.first = order_of(loader)
             del it._next_index
             return ask()
 
@@ -155,7 +146,7 @@ def rebuild(node: dict[str, Any], fresh: Any, back: int) -> Any:
     if loader.persistent_workers and loader.num_workers:
         loader._iterator = None
         for begun, yielded in node["history"]:
-            _set_order(loader, begun)
+            set_order(loader, begun)
             passed = iter(loader)
             for _ in range(yielded):
                 next(passed)
@@ -163,7 +154,7 @@ def rebuild(node: dict[str, Any], fresh: Any, back: int) -> Any:
                 pass
             getattr(passed, MARK).begun = begun
             passed._num_yielded = yielded
-    _set_order(loader, node["begun"])
+    set_order(loader, node["begun"])
     _check_length(loader, node["begun"])
     if isinstance(loader.sampler, DistributedSampler) and (RANKS.before or node["before"]):
         return _rest_of_epoch(node, loader, count)
@@ -175,7 +166,7 @@ def rebuild(node: dict[str, Any], fresh: Any, back: int) -> Any:
         )
     it = iter(loader)
     if node["first"] is not None:
-        _set_order(loader, node["first"])
+        set_order(loader, node["first"])
     if loader.num_workers == 0 and not isinstance(loader.dataset, IterableDataset):
         for _ in range(count):
             it._next_index()
@@ -237,35 +228,9 @@ def rebuild_workers(node: dict[str, Any], loader: Any) -> None:
         it._num_yielded = node["yielded"]
 
 
-def _owned_generators(loader: Any) -> list[torch.Generator]:
-    batches = loader.batch_sampler
-    samplers = (loader.sampler, batches, getattr(batches, "sampler", None))
-    found = [loader.generator, *(getattr(each, "generator", None) for each in samplers)]
-    unique = {id(each): each for each in found if isinstance(each, torch.Generator)}
-    return list(unique.values())
-
-
-def _order(loader: Any) -> dict[str, Any]:
-    """Return all that the order of an epoch may depend on."""
-    return {
-        "rng": generators.take_cpu(),
-        "own": [each.get_state() for each in _owned_generators(loader)],
-        "epoch": getattr(loader.sampler, "epoch", None),
-        "data": _counters(loader.dataset),
-        "length": _length(loader),
-    }
-
-
-def _length(loader: Any) -> int | None:
-    try:
-        return None if isinstance(loader.dataset, IterableDataset) else len(loader.sampler)
-    except TypeError:
-        return None
-
-
 def _check_length(loader: Any, order: dict[str, Any]) -> None:
     """Note data that is not yet what it was when the epoch began."""
-    before, now = order.get("length"), _length(loader)
+    before, now = order.get("length"), length_of(loader)
     if before is not None and before != now and RANKS.before is None:
         kind = type(loader.dataset)
         on_finding(
@@ -273,20 +238,3 @@ def _check_length(loader: Any, order: dict[str, Any]) -> None:
             f"{kind.__name__} gave {before} samples in this epoch, and gives {now} when its loader "
             "is made again: change it by numbers or texts that it keeps, or make it anew",
         )
-
-
-def _counters(dataset: Any) -> dict[str, Any]:
-    """Return the numbers that data may keep of itself, such as its epoch or its length."""
-    own = getattr(dataset, "__dict__", {})
-    return {name: each for name, each in own.items() if type(each) in (bool, int, float, str)}
-
-
-def _set_order(loader: Any, order: dict[str, Any]) -> None:
-    generators.put(order["rng"])
-    for each, state in zip(_owned_generators(loader), order["own"], strict=False):
-        each.set_state(state)
-    if RANKS.before is None or isinstance(loader.dataset, IterableDataset):
-        for name, value in order["data"].items():
-            setattr(loader.dataset, name, value)
-    if order["epoch"] is not None and hasattr(loader.sampler, "epoch"):
-        loader.sampler.epoch = order["epoch"]

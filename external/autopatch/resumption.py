@@ -32,14 +32,14 @@ class Resumption:
 
     def lead_back(self, then: Callable[[], None]) -> None:
         """Let the script go back to where it was saved; `then` is called there."""
-        from . import loader_iterators
         from .decoder import Decoder
+        from .epoch_order import RANKS
         from .way_back import WayBack
 
         decoder = Decoder(self._saved["shared"], self._tracker.may_change)
         way_back = WayBack(self._tracker, self._saved, decoder, then)
         if self._ranks_before is not None:
-            way_back.ranks_before = loader_iterators.RANKS.before = self._ranks_before
+            way_back.ranks_before = RANKS.before = self._ranks_before
             way_back.rank = self._rank
         self._tracker.way_back = way_back
         self._tracker.live = False
