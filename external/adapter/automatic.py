@@ -111,7 +111,11 @@ class Automatic:
                     )
             elif self._is_scaled:
                 self._strategy.optimizer_step(self._optimizer, self._closure)
-            elif self._takes_gradients and not _has_pre_hooks(self._optimizer):
+            elif (
+                self._takes_gradients
+                and torch.is_grad_enabled()  # else the optimizer enables them for its closure
+                and not _has_pre_hooks(self._optimizer)
+            ):
                 self._gradients()
                 self._before_step(self._optimizer)
                 self._optimizer.step()

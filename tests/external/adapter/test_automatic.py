@@ -66,3 +66,16 @@ def test_lbfgs_computes_its_gradients_as_often_as_it_likes():
         net, DataLoader(torch.ones(2, 4), 2)
     )
     assert net.order.count("training_step") > 1
+
+
+def test_gradients_that_a_hook_left_disabled_are_enabled_for_the_step():
+    net = Net(torch.optim.Adam)
+    net.on_train_batch_start = lambda batch, batch_idx: torch.set_grad_enabled(False) and None
+    before = net.layer.weight.detach().clone()
+    try:
+        LeanTrainer(accelerator="cpu", max_epochs=1, enable_progress_bar=False).fit(
+            net, DataLoader(torch.ones(2, 4), 2)
+        )
+    finally:
+        torch.set_grad_enabled(True)
+    assert not torch.equal(net.layer.weight, before)
