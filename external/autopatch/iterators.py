@@ -143,8 +143,9 @@ def rebuild(node: dict[str, Any], fresh: Any, back: int = 1) -> Any:
         bar.n = bar.initial = max(0, _used(node["inner"]) - back)
         return iter(fresh)
     if kind == "generator":
-        item = OWN.advance(fresh, node["frame"])
-        return Again(item, fresh) if back else fresh
+        generator = iter(fresh)  # what is iterated over may be an object whose __iter__ is one
+        item = OWN.advance(generator, node["frame"])
+        return Again(item, generator) if back else generator
     raise NotDescribable(f"an iterator of unknown kind {kind!r}")
 
 

@@ -143,6 +143,8 @@ class PlainDecoder:
         return self._callable(node, found)
 
     def _callable(self, node: dict[str, Any], current: Any) -> Any:
+        if current is None:  # a function that an iteration makes, as this one will again
+            return None
         value = self._take(node, current)
         parts = parts_of(value)
         for name, each in node.get("a", {}).items():

@@ -9,7 +9,7 @@
 import inspect
 import sys
 import threading
-from types import FrameType, ModuleType
+from types import FrameType, FunctionType, GeneratorType, ModuleType
 from typing import Any
 
 import torch
@@ -43,17 +43,19 @@ def take(
         key: _variables(by_key[key], "<module>", namespace, encoder, findings)
         for key, namespace in tracker.namespaces.items()
     }
-    entries = []
+    places = []
     for each in frames:
         inner = each is frame
         statement = tracker.statements[number] if inner else tracker.statement_at(each)
-        entries.append(entry(tracker, each, statement, encoder, findings, inner=inner))
+        places.append((each, statement, entry(tracker, each, statement, encoder, findings, inner)))
+    for each, statement, own in places:  # whose generators refer to what is said by now
+        add_loops(own, tracker, each, statement, encoder, findings)
     return {
         "schema": SCHEMA,
         "sources": {source.key: source.checksum for source in tracker.sources.values()},
         "modules": modules,
         "classes": class_attributes.take(tracker, encoder),
-        "entries": entries,
+        "entries": [own for *_, own in places],
         "trained": [tracker.identity(each) for each in sorted(tracker.trained)],
         "steps": tracker.steps,
         "rng": generators.take(),
@@ -67,18 +69,39 @@ def entry(
     statement: Statement | None,
     encoder: Encoder,
     findings: Findings,
-    *,
     inner: bool,
 ) -> dict[str, Any]:
-    """Return what is saved of one frame."""
+    """Return what is saved of one frame, but for its loops."""
     code = frame.f_code
     source = tracker.sources[code.co_filename]
     where = f"{source.path}:{frame.f_lineno}"
     if statement is None or (code.co_name.startswith("<") and code.co_name != "<module>"):
         findings.add(where, f"a loop inside {code.co_name} cannot be entered again")
     chain = statement.chain() if statement is not None else []
-    loops = {}
-    for each in chain:
+    at_module = code.co_name == "<module>"
+    return {
+        "file": source.key,
+        "function": [code.co_name, 0 if at_module else code.co_firstlineno],
+        "chain": [tracker.identity(each.number) for each in chain],
+        "place": None if inner else place_of(frame),
+        "loops": {},
+        "variables": {}
+        if at_module
+        else _variables(source, code.co_name, dict(frame.f_locals), encoder, findings),
+    }
+
+
+def add_loops(
+    own: dict[str, Any],
+    tracker: Tracker,
+    frame: FrameType,
+    statement: Statement | None,
+    encoder: Encoder,
+    findings: Findings,
+) -> None:
+    """Add to what is saved of a frame where the loops around its statement are."""
+    source = tracker.sources[frame.f_code.co_filename]
+    for each in statement.chain() if statement is not None else []:
         if each.branch.startswith(("handler", "case", "finalbody")):
             findings.add(
                 f"{source.path}:{each.line}", f"a {each.branch} branch cannot be entered again"
@@ -96,21 +119,10 @@ def entry(
                     f"a loop over {type(loop.it.it).__name__} goes on by taking its first items "
                     "again, which is exact only if they are the same",
                 )
-            loops[tracker.identity(each.number)] = {
+            own["loops"][tracker.identity(each.number)] = {
                 "at": node,
                 "rng": loop.rng if node["k"] == "counted" else None,
             }
-    at_module = code.co_name == "<module>"
-    return {
-        "file": source.key,
-        "function": [code.co_name, 0 if at_module else code.co_firstlineno],
-        "chain": [tracker.identity(each.number) for each in chain],
-        "place": None if inner else place_of(frame),
-        "loops": loops,
-        "variables": {}
-        if at_module
-        else _variables(source, code.co_name, dict(frame.f_locals), encoder, findings),
-    }
 
 
 def of_generator(
@@ -124,10 +136,9 @@ def of_generator(
     if state == inspect.GEN_RUNNING or generator.gi_yieldfrom is not None:
         raise iterators.NotDescribable(f"the generator {generator.__qualname__}, inside another")
     statement = tracker.statement_at(frame)
-    return {
-        "state": state,
-        "entry": entry(tracker, frame, statement, encoder, findings, inner=False),
-    }
+    own = entry(tracker, frame, statement, encoder, findings, False)
+    add_loops(own, tracker, frame, statement, encoder, findings)
+    return {"state": state, "entry": own}
 
 
 def _variables(
@@ -139,7 +150,7 @@ def _variables(
 ) -> dict[str, Any]:
     found = {}
     carried = source.carried.get(function, set())
-    for name, value in list(namespace.items()):
+    for name, value in sorted(namespace.items(), key=_carries_others):
         if name.startswith(("__", LOOP)) or isinstance(value, ModuleType | iterators.Loop):
             continue
         del encoder.unknown[:]
@@ -150,6 +161,11 @@ def _variables(
         for what in encoder.unknown:
             findings.add(f"{source.path}:{line_of(source, name)}", what)
     return found
+
+
+def _carries_others(variable: tuple[str, Any]) -> bool:
+    """Return whether a value is one that carries those of other variables, which come first."""
+    return isinstance(variable[1], GeneratorType | FunctionType)
 
 
 def _check_between(tracker: Tracker, frame: FrameType, findings: Findings) -> None:

@@ -7,6 +7,7 @@ once ("n" is its number) and referred to from then on, so that what was one obje
 
 import collections
 import types
+from collections.abc import Callable
 from typing import Any
 
 from . import iterators, loader_iterators
@@ -46,18 +47,26 @@ def iterators_like(value: Any) -> bool:
     )
 
 
-def is_restorable(node: Any) -> bool:
-    """Return whether a value can be made from its data alone, without the script's help."""
+def is_restorable(node: Any, known: Callable[[int], bool] = lambda number: False) -> bool:
+    """Return whether a value can be made from its data alone, without the script's help.
+
+    Args:
+        node: The value.
+        known: Says so of a value that is said elsewhere, by its number.
+    """
     if not isinstance(node, dict):
         return True
     kind = node["k"]
+    if kind == "ref":
+        return known(node["n"])
     if kind in ("tensor", "array", "numpy scalar", "slice"):
         return not node.get("rg")
     if kind == "dict":
-        return all(is_restorable(key) and is_restorable(each) for key, each in node["v"])
+        pairs = node["v"]
+        return all(is_restorable(k, known) and is_restorable(v, known) for k, v in pairs)
     return kind in _RESTORABLE and (
         kind in ("bytes", "complex", "range", "named", "text")
-        or all(is_restorable(each) for each in node["v"])
+        or all(is_restorable(each, known) for each in node["v"])
     )
 
 

@@ -144,6 +144,9 @@ class WayBack(SavedFrames):
             if not isinstance(node, dict) or part not in node.get("a", {}):
                 return False
             node = node["a"][part]
+        return self._needs_no_object(node)
+
+    def _needs_no_object(self, node: Any) -> bool:
         return is_restorable(node)
 
     def _skip(self, statement: Statement, index: int) -> None:

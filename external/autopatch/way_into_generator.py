@@ -5,11 +5,11 @@ import weakref
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
-from .decoder import Decoder
+from .generator_decoder import GeneratorDecoder
 from .source import Statement
 from .values import Mismatch, is_restorable
-from .variables_back import assign
-from .way_back import WayBack
+from .variables_back import assign, decoded
+from .way_back import CannotResume, WayBack
 
 if TYPE_CHECKING:
     from .tracker import Tracker
@@ -23,22 +23,31 @@ class WayIntoGenerator(WayBack):
 
     def __init__(self, tracker: "Tracker", entry: dict[str, Any], frame: FrameType) -> None:
         saved = {"entries": [entry], "modules": {}, "trained": []}
-        super().__init__(tracker, saved, Decoder([], lambda name: True))
+        outer = tracker.way_back
+        assert outer is not None  # a generator is led on the way of the script
+        self._values: GeneratorDecoder = (
+            outer._values if isinstance(outer, WayIntoGenerator) else GeneratorDecoder(outer)
+        )
+        super().__init__(tracker, saved, self._values)
         self.frames.append(frame)
 
     def is_to_run(self, statement: Statement, frame: FrameType) -> bool:
         """As on the other way; at the last statement all variables get their values."""
         if frame is self.frames[0] and statement.number == self._chain(0)[-1].number:
-            entry = self.saved["entries"][0]
-            values = {
-                name: self.decoder.decode(node)
-                for name, node in entry["variables"].items()
-                if is_restorable(node)
-            }
-            assign(frame, values, entry["variables"])
+            own = self.saved["entries"][0]["variables"]
+            try:
+                assign(frame, decoded(self.decoder, own, dict(frame.f_locals), set(own)), own)
+            except Mismatch as error:
+                raise CannotResume(
+                    f"The generator {frame.f_code.co_qualname} does not come to where it was: "
+                    f"{error}. Use another root to begin anew."
+                ) from error
             self.tracker.live = True
             return True
         return super().is_to_run(statement, frame)
+
+    def _needs_no_object(self, node: Any) -> bool:
+        return is_restorable(node, self._values.knows)
 
     def arrive(self, statement: Statement, frame: FrameType) -> None:
         """An iteration of one of its loops begins."""

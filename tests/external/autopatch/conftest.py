@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -82,20 +83,23 @@ class Runner:
         words = script if isinstance(script, list) else script.split()
         return [sys.executable, str(SCRIPTS / words[0]), *words[1:]]
 
-    def start(self, script, *, command=None, **options):
+    def start(self, script, *, command=None, out=subprocess.PIPE, err=subprocess.PIPE, **options):
         return subprocess.Popen(
             command or self.command(script),
             cwd=self.folder,
             env=self.environment(**options),
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
+            stdout=out,
+            stderr=err,
             text=True,
         )
 
     def run(self, script, **options) -> Done:
-        with self.start(script, **options) as process:
-            out, err = process.communicate()
-        return Done(out, err, process.returncode)
+        # Not to pipes: a worker whose process is killed as it starts lives on, and holds them open.
+        with tempfile.TemporaryFile("w+") as out, tempfile.TemporaryFile("w+") as err:
+            status = self.start(script, out=out, err=err, **options).wait()
+            out.seek(0)
+            err.seek(0)
+            return Done(out.read(), err.read(), status)
 
     def interrupt(self, script, *, after, by=signal.SIGTERM, later=0.0, **options) -> Done:
         """Run a script that gets a signal as it has printed `after` lines; it may print more.

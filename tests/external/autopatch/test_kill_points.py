@@ -18,7 +18,7 @@ SCRIPTS = [
     *("plain.py", "by_steps.py", "functions.py", "gan.py", "infinite.py", "small_gpt.py"),
     *("trainer_class.py", "many_loops.py", "folds.py", "iterable.py", "hidden_state.py"),
     *("language_model.py", "own_checkpoints.py", "plain.py --workers 2", "ranks.py"),
-    "plain.py --workers 2 --persistent",
+    *("plain.py --workers 2 --persistent", "curriculum.py", "users_generators.py"),
 ]
 EVERY = ",periodic_saving=enabled,periodic_saving_interval=1steps"
 POINTS = int(os.environ.get("KILL_POINTS", "12"))

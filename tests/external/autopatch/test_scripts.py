@@ -21,6 +21,7 @@ SHAPES = {  # lines of output at which the process gets SIGTERM
     "hidden_state.py": [4, 11],
     "hidden_functions.py": [4, 11],
     "curriculum.py": [5, 10],
+    "users_generators.py": [3, 13, 21],
 }
 
 
