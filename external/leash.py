@@ -14,13 +14,13 @@ import sys
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
 
-def follow_parent(parent: int) -> None:
-    """Ask for SIGTERM when the process `parent`, our parent, ends; at once if it has ended."""
+def follow_parent(parent: int, by: int = signal.SIGTERM) -> None:
+    """Ask for the signal `by` when the process `parent`, our parent, ends; at once if it has."""
     if not sys.platform.startswith("linux"):
         return
-    ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
+    ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, by, 0, 0, 0)
     if os.getppid() != parent:
-        os.kill(os.getpid(), signal.SIGTERM)
+        os.kill(os.getpid(), by)
 
 
 if __name__ == "__main__":

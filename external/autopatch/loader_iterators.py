@@ -20,6 +20,7 @@ from torch.utils.data.distributed import DistributedSampler
 
 from .epoch_order import RANKS, length_of, order_of, set_order
 from .fetches import Fetches
+from .worker_leash import with_workers_on_leash
 
 MARK = "_curitorch"
 
@@ -66,7 +67,7 @@ def begin(loader: Any, make: Any) -> Any:
     if old is not None and hasattr(old, MARK):  # workers that stay
         position = getattr(old, MARK)
         history = [*position.history, [position.begun, old._num_yielded]]
-    it = make()
+    it = with_workers_on_leash(make)
     position = Position(loader, begun, history)
     setattr(it, MARK, position)
     if loader.num_workers == 0:

@@ -7,8 +7,11 @@ each other. What the save is for is the most urgent of what the answers say, so 
 the same. All is exchanged through torchrun's own store, over connections of our own.
 """
 
+import atexit
+import contextlib
 import os
 import threading
+import time
 from collections.abc import Callable, Mapping
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
@@ -21,6 +24,7 @@ if TYPE_CHECKING:
 
 _FOREVER = timedelta(days=365)
 _START = timedelta(minutes=10)
+_LOOK = 0.002
 
 
 class Ranks:
@@ -44,6 +48,8 @@ class Ranks:
         self._granted = Wish.NOTHING
         self._stores: list[Any] = []
         self._closed = False
+        self._threads: list[threading.Thread] = []
+        self._ending = False
 
     @classmethod
     def of_environment(
@@ -65,6 +71,7 @@ class Ranks:
             )
             self._stores.append(PrefixStore(name, store))
         self._start(self._listen)
+        atexit.register(self._end_threads)
 
     def _start(self, act: Callable[[], None]) -> None:
         def guarded() -> None:
@@ -79,7 +86,18 @@ class Ranks:
                     )
                     self.on_lost()
 
-        threading.Thread(target=guarded, daemon=True).start()
+        self._threads = [each for each in self._threads if each.is_alive()]
+        self._threads.append(threading.Thread(target=guarded, daemon=True))
+        self._threads[-1].start()
+
+    def _end_threads(self) -> None:
+        """End what waits for the store: as the interpreter ends, its answer would be an abort."""
+        self._closed = self._ending = True
+        with contextlib.suppress(RuntimeError):
+            self._stores[2].set(f"proposal-{self._round}-{self.rank}", "1")
+            self._next_round.set()
+            for each in self._threads:
+                each.join(1.0)
 
     def common(self, steps: list[int]) -> int | None:
         """Return the highest step that every rank has; all ranks call it, once."""
@@ -100,7 +118,8 @@ class Ranks:
         def propose() -> None:
             store = self._stores[1]
             store.set(f"wish-{number}-{wish}", "1")
-            store.set(f"proposal-{number}", "1")
+            for other in range(self.world_size):
+                store.set(f"proposal-{number}-{other}", "1")
 
         self._start(propose)
 
@@ -108,7 +127,9 @@ class Ranks:
         store = self._stores[0]
         while True:
             number = self._round
-            store.wait([f"proposal-{number}"], _FOREVER)
+            store.wait([f"proposal-{number}-{self.rank}"], _FOREVER)
+            if self._ending:
+                return
             self._hold = self.tracker.steps + 2
             self.tracker.due = True
             while self.tracker.steps >= self._hold:  # it went on while we looked
@@ -118,12 +139,17 @@ class Ranks:
             answers = []
             for other in range(self.world_size):
                 key = f"answer-{number}-{other}"
-                store.wait([key], _FOREVER)
+                while not store.check([key]):  # one that has ended gives none
+                    if self._ending:
+                        return
+                    time.sleep(_LOOK)
                 answers.append(tuple(map(int, store.get(key).split())))
             self._granted = Wish(max(each[1] for each in answers))
             self._target = max(each[0] for each in answers)
             self._known.set()
             self._next_round.wait()
+            if self._ending:
+                return
             self._next_round.clear()
 
     def granted(self) -> Wish:

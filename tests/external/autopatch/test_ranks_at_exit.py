@@ -1,0 +1,38 @@
+"""Threads that wait for torchrun's store end before the interpreter, which they would abort."""
+
+import os
+import subprocess
+import sys
+from datetime import timedelta
+
+from torch.distributed import TCPStore
+
+RANK = """
+import atexit, threading
+from types import SimpleNamespace
+
+atexit.register(lambda: print([each.name for each in threading.enumerate()]))  # after all others
+from curitorch.external.autopatch.ranks import Ranks
+from curitorch.external.autopatch.wish import Wish
+
+ranks = Ranks(SimpleNamespace(steps=3, due=False), 0, 2)
+ranks.connect()
+if PROPOSES:
+    ranks.propose(Wish.HOLD)  # which the other rank never answers
+    while not ranks.is_in_round:
+        pass
+"""
+
+
+def test_no_thread_of_a_rank_is_left_as_its_interpreter_ends():
+    launcher = TCPStore("127.0.0.1", 0, is_master=True, timeout=timedelta(seconds=60))
+    address = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(launcher.port)}
+    for proposes in ("False", "True"):
+        done = subprocess.run(
+            [sys.executable, "-c", RANK.replace("PROPOSES", proposes)],
+            env={**os.environ, **address, "TORCHELASTIC_RESTART_COUNT": proposes},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert (done.returncode, done.stdout) == (0, "['MainThread']\n"), done.stderr
