@@ -49,7 +49,9 @@ def load(store, step):
     return torch.load(store.root / f"step-{step:08d}" / "model.ckpt")
 
 
-@pytest.mark.parametrize("saves", [60, pytest.param(1000, marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    "saves", [60, pytest.param(1000, marks=[pytest.mark.slow, pytest.mark.timeout(900)])]
+)
 def test_a_thousand_deferred_saves_while_every_step_changes_every_tensor(tmp_path, saves):
     store = LocalStore(tmp_path)
     saver = Saver(store, asynchronous=True, deferred=True, retention=Retention(newest=2))

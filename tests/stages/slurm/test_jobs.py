@@ -186,15 +186,16 @@ def test_a_job_whose_node_dies_begins_again_and_ends_the_same(slurm_project, slu
     path = slurm.wait_for_step(slurm_project, 10)
     slurm.kill_node("n2")
     job = read_job(path).selector
-    slurm.wait_until(lambda: [each.outcome for each in read_attempts(path)] == ["failed"], 90)
+    slurm.wait_until(lambda: slurm.queue().get(job) == "PENDING", 150)
     assert slurm.node_state("n2").endswith("*")
     slurm.start_node("n2")
     output, _ = experiment.communicate(timeout=200)
     assert experiment.returncode == 0, output
     run = TrainingRun(path)
     assert [each.job for each in run.attempts()] == [job, job]
-    assert_whole(run, ["failed", "complete"])
-    assert "attempt 0: lost" in (path / f"slurm/job-{job}.log").read_text()
+    first = run.attempts()[0].outcome
+    assert first in ("failed", None)  # None: Slurm killed the job's script before it could say so
+    assert_whole(run, [first, "complete"])
     assert_same_weights(run, uninterrupted)
 
 
