@@ -49,6 +49,7 @@ class Ranks:
         self._stores: list[Any] = []
         self._closed = False
         self._threads: list[threading.Thread] = []
+        self._starting = threading.RLock()  # a signal handler may come in between
         self._ending = False
 
     @classmethod
@@ -86,13 +87,17 @@ class Ranks:
                     )
                     self.on_lost()
 
-        self._threads = [each for each in self._threads if each.is_alive()]
-        self._threads.append(threading.Thread(target=guarded, daemon=True))
-        self._threads[-1].start()
+        with self._starting:
+            if self._ending:
+                return
+            self._threads = [each for each in self._threads if each.is_alive()]
+            self._threads.append(threading.Thread(target=guarded, daemon=True))
+            self._threads[-1].start()
 
     def _end_threads(self) -> None:
         """End what waits for the store: as the interpreter ends, its answer would be an abort."""
-        self._closed = self._ending = True
+        with self._starting:
+            self._closed = self._ending = True
         with contextlib.suppress(RuntimeError):
             self._stores[2].set(f"proposal-{self._round}-{self.rank}", "1")
             self._next_round.set()

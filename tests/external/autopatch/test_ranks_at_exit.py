@@ -12,6 +12,7 @@ import atexit, threading
 from types import SimpleNamespace
 
 atexit.register(lambda: print([each.name for each in threading.enumerate()]))  # after all others
+atexit.register(lambda: ranks.propose(Wish.HOLD))  # as a clock does that still ticks
 from curitorch.external.autopatch.ranks import Ranks
 from curitorch.external.autopatch.wish import Wish
 
