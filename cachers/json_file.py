@@ -1,13 +1,10 @@
 """Caching a dictionary, such as the metrics of an evaluation, as a JSON file that is whole."""
 
-import json
-import os
 from collections.abc import Mapping
 from typing import Any
 
 from ..external.atomic import write_json
-from ..external.schema import UnreadableFile
-from .whole import WholeCacher
+from .whole import WholeCacher, read_whole_json
 
 
 class JsonFileCacher(WholeCacher):
@@ -18,8 +15,7 @@ class JsonFileCacher(WholeCacher):
         kwargs: Further options of curifactory's `Cacheable`.
     """
 
-    def __init__(self, path_override: str | os.PathLike[str] | None = None, **kwargs: Any) -> None:
-        super().__init__(path_override, **{"extension": ".json", **kwargs})
+    file_extension = ".json"
 
     def verify(self) -> None:
         """Check that the file can be read: curifactory's own cacher noted no size of it.
@@ -36,13 +32,7 @@ class JsonFileCacher(WholeCacher):
         Raises:
             UnreadableFile: The file is torn.
         """
-        try:
-            return json.loads(self.path.read_bytes())
-        except ValueError as error:
-            raise UnreadableFile(
-                f"'{self.path}' is not whole JSON ({error}). It was torn or altered: run the stage "
-                "again."
-            ) from error
+        return read_whole_json(self.path)
 
     def save(self, obj: Mapping[str, object]) -> str:
         """Keep a dictionary; what in it JSON has no form for becomes text, as in curifactory."""

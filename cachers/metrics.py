@@ -1,7 +1,6 @@
 """Caching metrics: what a training run logged, as a table in a CSV file."""
 
-import os
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ..external.atomic import whole_file
 from ..external.rundir import TrainingRun
@@ -19,8 +18,7 @@ class MetricsCacher(WholeCacher):
         kwargs: Further options of curifactory's `Cacheable`.
     """
 
-    def __init__(self, path_override: str | os.PathLike[str] | None = None, **kwargs: Any) -> None:
-        super().__init__(path_override, **{"extension": ".csv", **kwargs})
+    file_extension = ".csv"
 
     def load(self) -> "pd.DataFrame":
         """Return the table with its rows numbered from 0."""

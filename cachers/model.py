@@ -44,6 +44,8 @@ class LightningModelCacher(WholeCacher):
         kwargs: Further options of curifactory's `Cacheable`.
     """
 
+    file_extension = ".ckpt"
+
     def __init__(
         self,
         path_override: str | os.PathLike[str] | None = None,
@@ -54,7 +56,7 @@ class LightningModelCacher(WholeCacher):
         aliases: Mapping[str, str] | None = None,
         **kwargs: Any,
     ) -> None:
-        super().__init__(path_override, **{"extension": ".ckpt", **kwargs})
+        super().__init__(path_override, **kwargs)
         self.model_class = model_class
         self.map_location = map_location
         self.trusted = trusted

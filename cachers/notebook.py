@@ -23,8 +23,7 @@ class NotebookCacher(WholeCacher):
         kwargs: Further options of curifactory's `Cacheable`.
     """
 
-    def __init__(self, path_override: str | os.PathLike[str] | None = None, **kwargs: Any) -> None:
-        super().__init__(path_override, **{"extension": ".ipynb", **kwargs})
+    file_extension = ".ipynb"
 
     def verify(self) -> None:
         """Check that it is a notebook, whole, and about all that it was to be about.

@@ -25,6 +25,8 @@ class WholeCacher(Cacheable):
         kwargs: Further options of curifactory's `Cacheable`.
     """
 
+    file_extension: str | None = None
+    """Of the artifact's file; None for a directory. `extension=` takes its place."""
     reports_again = False
     """Whether a stage that runs again keeps the artifact and reports it: so for a torn report."""
 
@@ -32,6 +34,8 @@ class WholeCacher(Cacheable):
         if path_override is not None:
             # Metadata lies beside a directory: "run/" would put it inside.
             path_override = os.fspath(path_override).rstrip("/") or "/"
+        if self.file_extension is not None:
+            kwargs.setdefault("extension", self.file_extension)
         super().__init__(path_override, **kwargs)
 
     @property
@@ -100,14 +104,24 @@ class WholeCacher(Cacheable):
     def _read_metadata(self) -> dict[str, Any] | None:
         path = Path(self.get_path("_metadata.json"))
         try:
-            metadata = json.loads(path.read_text(encoding="utf-8"))
+            metadata = read_whole_json(path)
         except FileNotFoundError:
             return None
-        except (json.JSONDecodeError, UnicodeDecodeError) as error:
-            raise UnreadableFile(
-                f"'{path}' is not whole JSON ({error}). It was torn or altered: run the stage "
-                "again."
-            ) from error
         if not isinstance(metadata, dict) or not isinstance(metadata.get("extra"), dict):
             raise UnreadableFile(f"'{path}' is not the metadata of an artifact: no 'extra' in it.")
         return metadata
+
+
+def read_whole_json(path: Path) -> Any:
+    """Return what a JSON file holds.
+
+    Raises:
+        FileNotFoundError: There is none.
+        UnreadableFile: It is torn.
+    """
+    try:
+        return json.loads(path.read_bytes())
+    except ValueError as error:
+        raise UnreadableFile(
+            f"'{path}' is not whole JSON ({error}). It was torn or altered: run the stage again."
+        ) from error

@@ -6,7 +6,6 @@ left, and a run that is going on are looked at in the same way.
 
 import contextlib
 import json
-import os
 import platform
 import time
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ from pathlib import Path
 from typing import Literal
 
 from .attempt import read_attempts
+from .file_tail import file_tail
 from .job_record import read_job
 from .layout import Layout
 from .manifest import read_manifest
@@ -25,7 +25,6 @@ SILENT_SECONDS = 30.0
 """How long a run whose holder is gone may be silent before it counts as interrupted."""
 SILENT_JOB_SECONDS = 3600.0
 """So for a Slurm job, which goes on without whoever submitted it."""
-_TAIL_BYTES = 65536
 
 
 @dataclass(frozen=True)
@@ -111,9 +110,7 @@ def _logged(run: Path, now: float) -> RunState:
 
 def _last_end(journal: Path) -> str | None:
     """Return how the last attempt ended as its logger wrote it; None if it has not yet."""
-    with journal.open("rb") as file:  # its last lines alone: who follows a run asks often
-        file.seek(max(0, file.seek(0, os.SEEK_END) - _TAIL_BYTES))
-        lines = file.read().splitlines()
+    lines = file_tail(journal).splitlines()  # the last ones alone: who follows a run asks often
     for line in reversed(lines):
         with contextlib.suppress(ValueError, TypeError, AttributeError):  # a torn line
             event = json.loads(line)

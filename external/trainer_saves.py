@@ -21,8 +21,8 @@ from .model_record import CHECKPOINT_KEY, describe_model
 from .save_policy import retention
 from .stores.lease_holder import holder
 from .stores.place import DETAILS_KEY, details_of
-from .stores.saver import Saver
-from .stores.store import Lease, Store, StoredCheckpoint, StoreError
+from .stores.saver import Saver, failure_of
+from .stores.store import Lease, Store, StoredCheckpoint
 
 
 class TrainerSaves:
@@ -102,12 +102,7 @@ class TrainerSaves:
 
     def failure(self, act: Callable[[Saver], None]) -> Exception | None:
         """Return why `act` failed on the rank that writes; None if it did not."""
-        try:
-            if self._saver is not None:
-                act(self._saver)
-        except (OSError, StoreError) as error:
-            return error
-        return None
+        return failure_of(self._saver, act)
 
     def save(
         self, trainer: Trainer, *, ended: bool = False, at: tuple[int, int] | None = None

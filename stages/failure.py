@@ -1,6 +1,5 @@
 """A trainer that failed: who failed first, with what, where its log is and what is left."""
 
-import os
 import re
 import shlex
 import signal
@@ -9,11 +8,11 @@ from pathlib import Path
 
 from ..external.attempt import Attempt
 from ..external.checkpoint import list_checkpoints
+from ..external.file_tail import file_tail
 from ..external.layout import Layout
 from ..external.rank_report import RankReport, read_reports
 
 TAIL_LINES = 30
-TAIL_BYTES = 65536
 
 _EXIT_CODE = re.compile(r"rank\s*: (\d+) \(local_rank: \d+\)\s*\n\s*exitcode\s*: (-?\d+)")
 
@@ -107,9 +106,8 @@ def diagnose(
 def log_tail(log: Path) -> str:
     """Return the last lines of a log; empty if there is none."""
     try:
-        with log.open("rb") as file:  # a log may have gigabytes, and a line of it as well
-            file.seek(max(0, file.seek(0, os.SEEK_END) - TAIL_BYTES))
-            text = file.read().decode("utf-8", errors="replace")
+        # A log may have gigabytes, and a line of it as well.
+        text = file_tail(log).decode("utf-8", errors="replace")
     except OSError:
         return ""
     return "\n".join(_short(line, 1000) for line in text.splitlines()[-TAIL_LINES:])

@@ -34,6 +34,7 @@ for place in (QUICK_IMPORTS, str(REPOSITORY / "tests" / "external" / "exact" / "
         before = os.environ.get("PYTHONPATH")
         os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [before, place]))
 importlib.import_module("torchmetrics_alone")
+os.environ.pop("PYTHONUNBUFFERED", None)  # it would mix the lines of ranks with one output
 
 WITNESS = """
 import atexit, json, os, sys

@@ -17,6 +17,11 @@ SEQUENTIAL = (
 )
 
 
+def is_sequential(loader: Any) -> bool:
+    """Return whether several loaders come one after the other, see `SEQUENTIAL`."""
+    return isinstance(loader, CombinedLoader) and loader._mode == "sequential"
+
+
 class Batches:
     """The batches of one loader, and whether the one that was given is the last.
 

@@ -9,7 +9,7 @@ from lightning.pytorch.utilities.model_helpers import is_overridden
 from torch.nn.modules.batchnorm import _NormBase
 
 from ..exact.loader_kinds import why_not_plain
-from .batches import SEQUENTIAL
+from .batches import SEQUENTIAL, is_sequential
 from .finding import Finding
 from .overrides import Override, name_of, overridden, place_of_class
 from .world import is_plain
@@ -21,13 +21,23 @@ def condition_findings(
     module: LightningModule,
     datamodule: LightningDataModule | None,
     *,
-    exact: Literal["rank", "world"],
-    accumulate: int,
-    clips: bool,
-    strategy: Any,
-    train: Any,
+    exact: Literal["rank", "world"] = "rank",
+    accumulate: int = 1,
+    clips: bool = False,
+    strategy: Any = "auto",
+    train: Any = None,
 ) -> Iterator[Finding]:
-    """Yield what is refused or left out of this module, trained in this way (`refusals.check`)."""
+    """Yield what is refused or left out of this module, trained in this way.
+
+    Args:
+        module: What is to be trained.
+        datamodule: Its data, if that is a data module.
+        exact: The level of exactness.
+        accumulate: Batches per optimizer step.
+        clips: Whether the trainer clips gradients.
+        strategy: As the user gave it.
+        train: Training loaders, if they were given; otherwise the hook's, which nobody knows yet.
+    """
     overrides = {each.name: each for each in overridden(module, LightningModule)}
     yield from _missing(module)
     yield from _of_data(module, train, exact=exact)
@@ -55,9 +65,8 @@ def _missing(module: LightningModule) -> Iterator[Finding]:
 
 def _of_data(module: LightningModule, train: Any, *, exact: str) -> Iterator[Finding]:
     """Yield why loaders that were given to `fit` are no training data."""
-    if isinstance(train, CombinedLoader) and train._mode == "sequential":
-        text = f"{SEQUENTIAL[0].lower()}{SEQUENTIAL[1:]}"
-        yield _of_class(module, "train_dataloaders", text.rstrip("."))
+    if is_sequential(train):
+        yield _of_class(module, "train_dataloaders", SEQUENTIAL.rstrip("."))
     elif exact == "world" and train is not None:
         several = isinstance(train, list | tuple | dict | CombinedLoader)
         reason = "several loaders" if several else why_not_plain(train)

@@ -14,7 +14,7 @@ from ..exact.exact_resume import ExactResume
 from ..exact.randomness import derive_seed, seeded_apart
 from ..exact.train_loader import train_loader
 from ..refused import Refused
-from .batches import SEQUENTIAL, Batches
+from .batches import SEQUENTIAL, Batches, is_sequential
 from .stand_in import StandIn
 
 Made = Callable[[], Any]
@@ -138,7 +138,7 @@ def _at_once(loader: Any) -> Any:
     Raises:
         Refused: They come one after the other.
     """
-    if isinstance(loader, CombinedLoader) and loader._mode == "sequential":
+    if is_sequential(loader):
         raise Refused(SEQUENTIAL)
     return loader
 

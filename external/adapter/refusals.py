@@ -42,12 +42,7 @@ class LeftOut(UserWarning):
 def check(
     module: LightningModule,
     datamodule: LightningDataModule | None = None,
-    *,
-    exact: Literal["rank", "world"] = "rank",
-    accumulate: int = 1,
-    clips: bool = False,
-    strategy: Any = "auto",
-    train: Any = None,
+    **settings: Any,
 ) -> None:
     """Refuse a project that the lean loop cannot train as Lightning would; changes nothing.
 
@@ -56,28 +51,12 @@ def check(
     Args:
         module: What is to be trained.
         datamodule: Its data, if that is a data module.
-        exact: The level of exactness.
-        accumulate: Batches per optimizer step.
-        clips: Whether the trainer clips gradients.
-        strategy: As the user gave it.
-        train: Training loaders, if they were given; otherwise the hook's, which nobody knows yet.
+        settings: Of the trainer, see `conditions.condition_findings`.
 
     Raises:
         UnsupportedProject: Something is not supported; the message has all of it.
     """
-    settings: dict[str, Any] = {
-        "exact": exact,
-        "accumulate": accumulate,
-        "clips": clips,
-        "strategy": strategy,
-    }
-    findings = [
-        *_of_names(module, "module"),
-        *([] if datamodule is None else _of_names(datamodule, "datamodule")),
-        *condition_findings(module, datamodule, train=train, **settings),
-        *callback_findings(module),
-    ]
-    _say(findings, name_of(type(module)))
+    _say(_of_project(module, datamodule, settings), name_of(type(module)))
 
 
 def check_classes(
@@ -94,7 +73,7 @@ def check_classes(
         datamodule: Of a LightningDataModule.
         make: Makes the module. Called where something is refused, so that the error has what only
             the module itself tells as well; it may fail.
-        settings: Of `check`, for that.
+        settings: As of `check`, for that.
 
     Raises:
         UnsupportedProject: As by `check`.
@@ -102,22 +81,23 @@ def check_classes(
     findings = _refused_of_classes(module, datamodule)
     if findings and make is not None:
         with contextlib.suppress(Exception):
-            made = make()
-            of_data = [] if datamodule is None else [*_of_names(datamodule, "datamodule")]
-            whole: dict[str, Any] = {
-                "exact": "rank",
-                "accumulate": 1,
-                "clips": False,
-                "strategy": "auto",
-            }
-            whole.update(settings or {})
-            findings = [
-                *_of_names(made, "module"),
-                *of_data,
-                *condition_findings(made, None, train=None, **whole),
-                *callback_findings(made),
-            ]
+            findings = _of_project(make(), datamodule, settings or {})
     _say([each for each in findings if each.verdict == "refused"], name_of(module))
+
+
+def _of_project(
+    module: LightningModule,
+    datamodule: LightningDataModule | type | None,
+    settings: Mapping[str, Any],
+) -> list[Finding]:
+    """Return all that is to be said against a project; its data may be a class as yet."""
+    made = None if isinstance(datamodule, type) else datamodule
+    return [
+        *_of_names(module, "module"),
+        *([] if datamodule is None else _of_names(datamodule, "datamodule")),
+        *condition_findings(module, made, **settings),
+        *callback_findings(module),
+    ]
 
 
 def check_class(cls: type, owner: Literal["module", "datamodule"]) -> None:

@@ -17,7 +17,7 @@ from ..journal import Journal
 from ..save_policy import retention
 from ..stores.lease_holder import holder
 from ..stores.place import details_of
-from ..stores.saver import Saver
+from ..stores.saver import Saver, failure_of
 from ..stores.store import Lease, Store, StoredCheckpoint, StoreError
 from . import checkpointing
 from .fit import Fit
@@ -148,12 +148,7 @@ class StateWriter:
 
     def failure(self, act: Callable[[Saver], None]) -> Exception | None:
         """Return why `act` failed on the rank that writes; None if it did not."""
-        try:
-            if self._saver is not None:
-                act(self._saver)
-        except (OSError, StoreError) as error:
-            return error
-        return None
+        return failure_of(self._saver, act)
 
     def poll(self) -> None:
         """Take note of what is durable meanwhile, without waiting.

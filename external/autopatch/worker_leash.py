@@ -18,8 +18,9 @@ _STARTING: list[int] = []
 
 def with_workers_on_leash(make: Callable[[], Any]) -> Any:
     """Return what `make` returns, which may start workers by `fork`."""
-    if threading.current_thread() is threading.main_thread():  # a leash is held by a thread
-        _STARTING.append(os.getpid())
+    if threading.current_thread() is not threading.main_thread():  # a leash is held by a thread
+        return make()
+    _STARTING.append(os.getpid())
     try:
         return make()
     finally:

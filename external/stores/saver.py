@@ -16,7 +16,7 @@ from .saving.owned import OptimizerWatch
 from .saving.sharing_target import SharingTarget
 from .saving.target import StoreTarget
 from .saving.torch_image import lay_out
-from .store import Lease, Store, StoredCheckpoint, check_step
+from .store import Lease, Store, StoredCheckpoint, StoreError, check_step
 
 
 class Saver:
@@ -135,3 +135,13 @@ class Saver:
         if self._background is not None:
             background, self._background = self._background, None
             background.close()
+
+
+def failure_of(saver: Saver | None, act: Callable[[Saver], None]) -> Exception | None:
+    """Return why `act` failed on the rank that has a saver; None if it did not, or on others."""
+    try:
+        if saver is not None:
+            act(saver)
+    except (OSError, StoreError) as error:
+        return error
+    return None

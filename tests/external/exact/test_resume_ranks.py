@@ -73,18 +73,8 @@ SCRIPT = """
 
 
 def train(folder, run, *words):
-    return subprocess.run(
-        [
-            *(sys.executable, "-W", "ignore", "-m", "torch.distributed.run", "--standalone"),
-            *("--nproc-per-node=2", "--", "script.py", f"--run_dir={run}", "--keep=0", *words),
-        ],
-        cwd=folder,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-    )
+    words = (f"--run_dir={run}", "--keep=0", *words)
+    return launch("script.py", folder, *words, processes=2, seconds=300)
 
 
 def outcome(run):
@@ -115,7 +105,7 @@ def test_two_ranks_stopped_by_one_of_them_end_bitwise_as_if_they_were_not(tmp_pa
 MATRIX = Path(__file__).with_name("matrix") / "resume_matrix.py"
 
 
-def launch(program, folder, *words, processes):
+def launch(program, folder, *words, processes, seconds=800):
     return subprocess.run(
         [
             *(sys.executable, "-W", "ignore", "-m", "torch.distributed.run", "--standalone"),
@@ -125,7 +115,7 @@ def launch(program, folder, *words, processes):
         env={**os.environ, "OMP_NUM_THREADS": "1"},
         capture_output=True,
         text=True,
-        timeout=800,
+        timeout=seconds,
         check=False,
     )
 

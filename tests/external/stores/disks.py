@@ -113,7 +113,26 @@ def failing_disk(where: Path) -> Iterator[FailingDisk]:
         pytest.skip(f"a file system cannot be mounted here: {error}")
     device = made.stdout.strip()
     try:
-        with mounted(where, device):
+        with mounted(where, device), _small_files_first(where):
             yield FailingDisk(where, image, device)
     finally:
         subprocess.run(["losetup", "-d", device], check=True)
+
+
+@contextlib.contextmanager
+def _small_files_first(where: Path) -> Iterator[None]:
+    """Let small files lie in the order of their writing, before all large ones.
+
+    ext4 keeps a place for small files for each processor, where the first of them goes: so this
+    process, and those that it starts, write on one, and one file is written at once.
+    """
+    processors = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {min(processors)})
+    try:
+        with (where / "first").open("wb") as file:
+            file.write(b"first")
+            file.flush()
+            os.fsync(file.fileno())
+        yield
+    finally:
+        os.sched_setaffinity(0, processors)
