@@ -7,6 +7,7 @@ What the lean engine saves with strategy="fsdp2" is in parts until training ends
 from pathlib import Path
 
 from .checkpoint import FILE
+from .stores.known import check_known
 from .stores.store import Store, StoredCheckpoint
 
 REST = "rest.ckpt"
@@ -21,7 +22,22 @@ def newest_state(store: Store, folder: Path) -> tuple[StoredCheckpoint, Path] | 
     Args:
         store: Where to look.
         folder: Where copies go if they are needed.
+
+    Raises:
+        StoreError: A newer one is for another curitorch, or the store did not answer.
     """
+    found = _newest(store, folder)
+    check_known(store, None if found is None else found[0].step)
+    return found
+
+
+def fetch_parts(store: Store, stored: StoredCheckpoint, folder: Path) -> Path:
+    """Return the folder with all files of a state in parts, each verified; perhaps the store's."""
+    found = {store.fetch(stored, name, folder).parent for name in stored.files}
+    return found.pop() if len(found) == 1 else folder
+
+
+def _newest(store: Store, folder: Path) -> tuple[StoredCheckpoint, Path] | None:
     if not any(REST in each.files for each in store.list()):
         return store.fetch_newest_valid(FILE, folder)
     newest = store.newest_valid()
@@ -30,9 +46,3 @@ def newest_state(store: Store, folder: Path) -> tuple[StoredCheckpoint, Path] | 
     if REST in newest.files:
         return newest, fetch_parts(store, newest, folder)
     return newest, store.fetch(newest, FILE, folder)
-
-
-def fetch_parts(store: Store, stored: StoredCheckpoint, folder: Path) -> Path:
-    """Return the folder with all files of a state in parts, each verified; perhaps the store's."""
-    found = {store.fetch(stored, name, folder).parent for name in stored.files}
-    return found.pop() if len(found) == 1 else folder

@@ -147,6 +147,10 @@ def test_every_file_of_a_run_is_in_its_description(followed):
             assert re.sub(r"\d+", "0", path.name) in described
 
 
+def test_every_document_is_looked_at():
+    assert {REPOSITORY / "README.md", *(REPOSITORY / "docs").glob("*.md")} == set(DOCUMENTS)
+
+
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
 def test_links_lead_somewhere(document):
     for target in re.findall(r"\]\(([^)#]+)\)", document.read_text()):
@@ -225,6 +229,20 @@ def test_a_notebook_explores_the_run_as_its_document_shows(folder):
     assert "4 samples of the train data: [float32 (4, 1), float32 (4, 1)]" in output
     assert "torch.Size([4, 1])" in output
     assert float(re.search(r"^complete (\d\.\d+)$", output, re.MULTILINE)[1]) < 0.1
+
+
+@pytest.mark.slow
+def test_the_logger_writes_and_reports_as_its_document_shows(folder):
+    output = follow(REPOSITORY / "docs/logger.md", folder)
+    assert "{'learning_rate': 0.1} 3\n" in output
+    files = re.findall(r"^24 (\S+) \S+ (True|False)$", output, re.MULTILINE)
+    assert ("mine.ckpt", "False") in files
+    assert "True" in dict(files).values()
+    report = (folder / "reports/_latest/index.html").read_text()
+    for word in (">small</td>", ">large</td>", "data:image/png;base64,"):
+        assert word in report
+    assert "val/loss" in (folder / "tables/logged.csv").read_text()
+    assert list((folder / "viewed/logged").glob("events.out.tfevents.*"))
 
 
 @pytest.mark.slow

@@ -11,6 +11,7 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from ..schema import UnreadableFile
+from ..stores.known import check_known
 from ..stores.lease_holder import holder
 from ..stores.retention import Retention
 from ..stores.store import Store, StoredCheckpoint, StoreError
@@ -88,6 +89,7 @@ class Checkpoints:
         """
         try:
             existing = store.list()
+            check_known(store, existing[-1].step if existing else None)
         except (OSError, StoreError) as error:
             raise BadVariable(f"{CONFIG} names a store that cannot be read ({error}).") from error
         foreign = [each for each in existing if each.details.get("autopatch") != SCHEMA]

@@ -51,6 +51,7 @@ class Ranks:
         self._threads: list[threading.Thread] = []
         self._starting = threading.RLock()  # a signal handler may come in between
         self._ending = False
+        self._pid = os.getpid()
 
     @classmethod
     def of_environment(
@@ -96,6 +97,8 @@ class Ranks:
 
     def _end_threads(self) -> None:
         """End what waits for the store: as the interpreter ends, its answer would be an abort."""
+        if os.getpid() != self._pid:
+            return  # a child has no threads of ours, and our connections are not for it
         with self._starting:
             self._closed = self._ending = True
         with contextlib.suppress(RuntimeError):

@@ -9,6 +9,7 @@ import shutil
 from pathlib import Path
 
 from ..atomic import whole_file
+from ..stores.known import check_known
 from ..stores.store import Store, StoredCheckpoint
 
 
@@ -24,11 +25,12 @@ def restore(store: Store, folder: Path, *, aside: Path) -> int:
         aside: A directory for what cannot be trusted.
 
     Raises:
-        StoreError: The store did not answer.
+        StoreError: The store did not answer, or its newest checkpoint is for another curitorch.
         OSError: The disk is full.
     """
     folder.mkdir(parents=True, exist_ok=True)
     checkpoint = store.newest_valid()
+    check_known(store, None if checkpoint is None else checkpoint.step)
     if checkpoint is None:
         return 0
     paths = _paths(checkpoint, folder)

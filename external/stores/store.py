@@ -201,6 +201,10 @@ class Store(abc.ABC):
                     warnings.warn(f"Passed over a checkpoint: {error}", stacklevel=2)
         return None
 
+    def unknown(self) -> dict[int, str]:
+        """Return, by step, why only another curitorch can read a checkpoint that is there."""
+        return {}
+
     @contextmanager
     def drafting(self) -> Iterator[Path]:
         """Yield a folder for files that are about to be put with `move`; it is gone at the end."""

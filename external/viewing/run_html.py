@@ -87,10 +87,10 @@ def number(value: object) -> str:
 
 
 def _facts(run: "TrainingRun") -> str:
-    attempts = run.attempts()
+    attempts, events = run.attempts(), run.events()
     newest: dict[str, object] = {}
     step, last_time = 0, 0.0
-    for event in run.events():
+    for event in events:
         last_time = float(event["time"])
         step = max(step, int(event.get("step") or 0))
         if event["event"] == "metric":
@@ -101,10 +101,15 @@ def _facts(run: "TrainingRun") -> str:
     if attempts and attempts[-1].ended is None:
         ends[-1] = max(ends[-1], last_time)
     seconds = sum(end - each.started for each, end in zip(attempts, ends, strict=True))
+    launches = {}
+    if attempts:
+        words = [f"{each.number}: {each.outcome or 'no end recorded'}" for each in attempts]
+        launches = {"attempts": ", ".join(words), "processes": str(attempts[-1].world_size)}
+    elif events:  # nobody launched what a Trainer's logger alone wrote
+        seconds = last_time - float(events[0]["time"])
     facts = {
         "step": str(step),
-        "attempts": ", ".join(f"{a.number}: {a.outcome or 'no end recorded'}" for a in attempts),
-        "processes": str(attempts[-1].world_size) if attempts else "",
+        **launches,
         "time": f"{seconds:.1f} s",
         "checkpoints": f"{len(checkpoints)}"
         + (f", newest of step {checkpoints[-1].step}" if checkpoints else ""),
@@ -118,7 +123,7 @@ def _facts(run: "TrainingRun") -> str:
             "<details><summary>command</summary><pre style='white-space:pre-wrap'>"
             f"{html.escape(run.command)}</pre></details>"
         )
-    return table(["", ""], facts.items()) + more + command + _model(run.events())
+    return table(["", ""], facts.items()) + more + command + _model(events)
 
 
 def _model(events: Iterable[Event]) -> str:

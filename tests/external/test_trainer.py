@@ -138,6 +138,31 @@ def test_a_run_can_begin_at_a_checkpoint_of_another_and_never_loses_its_own(fold
 
 
 @pytest.mark.slow
+def test_a_run_that_a_newer_curitorch_saved_in_is_refused_before_a_step_is_trained(folder):
+    words = ["--run_dir=a", "--every-n-steps=2", "--keep=0"]
+    assert train(folder, "--steps=4", *words).returncode == 0
+    (folder / "a/manifest.json").unlink()
+    before = sorted((folder / "a/checkpoints").rglob("*.*"))
+    for step in (4, 2):  # the newest first, then all of them
+        path = folder / f"a/checkpoints/step-0000000{step}.json"
+        path.write_text(json.dumps({**json.loads(path.read_text()), "schema": 3}))
+        for engine in ("trainer", "lean_trainer"):
+            arguments = ["--model", "mine:Net", "--data", "mine:Data", "--batch_size=8", *words]
+            refused = call(
+                *(folder, *arguments, "--steps=6", "--accelerator=cpu", "--dataset_path=data"),
+                module=f"curitorch.external.{engine}",
+            )
+            assert refused.returncode == 2, refused.stderr
+            said = " ".join(refused.stderr.replace("│", " ").split())
+            assert "The newest checkpoint, of step 4, is for another curitorch" in said
+            assert "has schema 3" in said
+            assert "Traceback" not in said
+    assert sorted((folder / "a/checkpoints").rglob("*.*")) == before
+    steps = [e["step"] for e in TrainingRun(folder / "a").events() if e["event"] == "step"]
+    assert steps == [1, 2, 3, 4]
+
+
+@pytest.mark.slow
 def test_a_checkpoint_that_needs_more_trust_says_so_when_it_is_resumed(folder):
     words = ["--model", "mine:Holder.Inner", "--run_dir=a"]
     assert train(folder, *words, "--steps=3").returncode == 0

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from ...manifest import check_file
 from ...schema import UnreadableFile
-from ..sidecar import folder_name, from_json, step_of
+from ..sidecar import OtherSchema, folder_name, from_json, step_of
 from ..store import StoredCheckpoint, check_name
 
 BROKEN = {errno.EIO, errno.EUCLEAN, errno.EBADMSG}
@@ -33,6 +33,19 @@ def read_all(root: Path) -> tuple[list[StoredCheckpoint], list[Exception]]:
                 left_out.append(error)
         if _sidecars(root) == sidecars:  # or else others were at it, and this is no snapshot
             return found, left_out
+
+
+def unknown(root: Path) -> dict[int, str]:
+    """Return, by step, why only another curitorch can read a checkpoint."""
+    found = {}
+    for step, path, _ in _sidecars(root):
+        try:
+            read_sidecar(path, step)
+        except OtherSchema as error:
+            found[step] = str(error)
+        except (FileNotFoundError, UnreadableFile):
+            continue  # none at all
+    return found
 
 
 def read_sidecar(path: Path, step: int) -> StoredCheckpoint:

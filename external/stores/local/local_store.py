@@ -24,7 +24,7 @@ from ...schema import UnreadableFile
 from ..measuring import is_same
 from ..sidecar import OtherSchema, folder_name, from_json, sidecar_name, to_json
 from ..store import CheckpointExists, Lease, Store, StoredCheckpoint, StoredFile, check_step
-from .committed import check_files, read_all, read_sidecar
+from .committed import check_files, read_all, read_sidecar, unknown
 from .draft import Draft, leftovers, may_have_leftovers, remove, trash
 from .lease_file import LeaseFile
 
@@ -118,6 +118,10 @@ class LocalStore(Store):
         for error in left_out:
             warnings.warn(f"Left out a checkpoint: {error}", stacklevel=2)
         return found
+
+    def unknown(self) -> dict[int, str]:
+        """Return, by step, why only another curitorch can read a checkpoint that is there."""
+        return unknown(self.root)
 
     def fetch(self, checkpoint: StoredCheckpoint, name: str, folder: Path) -> Path:
         """Return the path of one file in the store itself, verified; do not write to it.

@@ -153,6 +153,18 @@ class S3Store(Store):
                 warnings.warn(f"Left out a checkpoint: {error}", stacklevel=2)
         return sorted(found, key=lambda checkpoint: checkpoint.step)
 
+    def unknown(self) -> dict[int, str]:
+        """Return, by step, why only another curitorch can read a checkpoint that is there."""
+        found = {}
+        for step, data in self._sidecars.among(self._bucket.list("step-").objects).items():
+            try:
+                self._sidecars.parse(step, data)
+            except OtherSchema as error:
+                found[step] = str(error)
+            except UnreadableFile:
+                continue  # none at all
+        return found
+
     def fetch(self, checkpoint: StoredCheckpoint, name: str, folder: Path) -> Path:
         """Return the path of a verified copy in `folder`; a valid one that is there already stays.
 

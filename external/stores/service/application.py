@@ -139,8 +139,11 @@ class Service:
         name = job_name(request)
         folder = JobFolder(self._jobs.root / name)
         checkpoints, unreadable = await asyncio.to_thread(folder.checkpoints)
+        unknown = await asyncio.to_thread(folder.unknown) if unreadable else {}
         records = [json.loads(to_json(checkpoint)) for checkpoint in checkpoints]
-        return web.json_response({"checkpoints": records, "unreadable": unreadable})
+        return web.json_response(
+            {"checkpoints": records, "unreadable": unreadable, "unknown": unknown}
+        )
 
     async def _send(self, request: web.Request) -> web.StreamResponse:
         folder, step = JobFolder(self._jobs.root / job_name(request)), step_of_address(request)

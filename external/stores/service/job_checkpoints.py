@@ -6,7 +6,7 @@ from ...manifest import check_file
 from ...schema import UnreadableFile
 from ..local import LocalStore
 from ..local.committed import BROKEN
-from ..sidecar import folder_name, from_json, sidecar_name, step_of
+from ..sidecar import OtherSchema, folder_name, from_json, sidecar_name, step_of
 from ..store import StoredCheckpoint, check_name
 from ..tcp.wire import Kind
 from .refusal import Refusal
@@ -50,6 +50,18 @@ class JobCheckpoints:
             if checkpoint is not None:
                 found.append(checkpoint)
         return found, unreadable
+
+    def unknown(self) -> dict[int, str]:
+        """Return, by step, why only another curitorch can read a checkpoint."""
+        found = {}
+        for step in self.steps():
+            try:
+                self.read(step)
+            except OtherSchema as error:
+                found[step] = str(error)
+            except UnreadableFile:
+                continue  # none at all
+        return found
 
     def steps(self) -> list[int]:
         """Return the steps that have a sidecar, lowest first."""

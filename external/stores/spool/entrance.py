@@ -73,6 +73,10 @@ class SpoolEntrance(Store):
         stored = {each.step: each for each in self._store.list()}  # after: nothing is in neither
         return [each for _, each in sorted({**pending, **stored}.items())]
 
+    def unknown(self) -> dict[int, str]:
+        """Return, by step, why only another curitorch can read a checkpoint of the store."""
+        return self._store.unknown()
+
     def newest_valid(self) -> StoredCheckpoint | None:
         """Return the checkpoint of the highest step that is valid, or None.
 

@@ -167,6 +167,11 @@ class TcpStore(Store):
             for record in reply.record["checkpoints"]
         ]
 
+    def unknown(self) -> dict[int, str]:
+        """Return, by step, why the service's curitorch cannot read a checkpoint that is there."""
+        record = self._ask("GET", wire.checkpoints(self.job_id)).record
+        return {int(step): str(why) for step, why in record.get("unknown", {}).items()}
+
     def fetch(self, checkpoint: StoredCheckpoint, name: str, folder: Path) -> Path:
         """Bring one file to `folder`, verified; a cut connection is gone on with."""
         said = checkpoint.files.get(name)

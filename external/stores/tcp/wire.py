@@ -6,7 +6,8 @@
     HEAD   /jobs/JOB/uploads/ID/files/NAME           Upload-Offset: how many bytes are there
     DELETE /jobs/JOB/uploads/ID
     PUT    /jobs/JOB/checkpoints/STEP                the sidecar: from here on the checkpoint exists
-    GET    /jobs/JOB/checkpoints                     {"checkpoints": [sidecar …], "unreadable": […]}
+    GET    /jobs/JOB/checkpoints                     {"checkpoints": [sidecar …], "unreadable": […],
+                                                      "unknown": {"120": "…"}}
     GET    /jobs/JOB/checkpoints/STEP/files/NAME     Range is honoured
     POST   /jobs/JOB/checkpoints/STEP/verify         {"valid": false, "reason": "…"}
     DELETE /jobs/JOB/checkpoints/STEP

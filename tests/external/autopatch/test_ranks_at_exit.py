@@ -37,3 +37,32 @@ def test_no_thread_of_a_rank_is_left_as_its_interpreter_ends():
             check=False,
         )
         assert (done.returncode, done.stdout) == (0, "['MainThread']\n"), done.stderr
+
+
+FORKS = """
+import os, sys
+from types import SimpleNamespace
+from curitorch.external.autopatch.ranks import Ranks
+
+ranks = Ranks(SimpleNamespace(steps=3, due=False), 0, 2)
+ranks.connect()
+child = os.fork()
+if child == 0:
+    sys.exit(5)  # as a script's own child that ends by itself, atexit and all
+print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
+os._exit(0)
+"""
+
+
+def test_a_child_that_a_rank_forked_says_nothing_in_its_name_as_it_ends():
+    launcher = TCPStore("127.0.0.1", 0, is_master=True, timeout=timedelta(seconds=60))
+    address = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(launcher.port)}
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", FORKS],
+        env={**os.environ, **address, "TORCHELASTIC_RESTART_COUNT": "0"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stdout) == (0, "5\n"), done.stderr
+    assert not launcher.check(["curitorch-autopatch/0/proposal-0-0"])

@@ -5,7 +5,8 @@ import json
 import pytest
 
 from curitorch.external.schema import UnreadableFile
-from curitorch.external.stores.store import CheckpointExists, StoredFile
+from curitorch.external.stores.known import check_known
+from curitorch.external.stores.store import CheckpointExists, StoredFile, StoreError
 from curitorch.external.stores.testing.store_case import StoreCase, contents, file, new_folder
 
 SHA256 = "sha256:9a129038d9a00aed0cf6a7ea059ca50a813449061ab87848cf1a13eafdf33b2c"  # b"weights"
@@ -76,6 +77,12 @@ class OlderRecords(StoreCase):
         put = self.old(store, tmp_path, checksum="blake9:" + "0" * 32)
         with pytest.warns(UserWarning, match=r"kind 'blake9', this curitorch knows xxh3, sha256"):
             assert store.list() == []
+        [(step, why)] = store.unknown().items()
+        assert step == 1
+        assert "kind 'blake9'" in why
+        with pytest.raises(StoreError, match=r"step 1, is for another curitorch: .*'blake9'"):
+            check_known(store, None)
+        check_known(store, 1)
         with pytest.raises(CheckpointExists):
             store.put(1, {"model.ckpt": file(tmp_path, b"weights")}, details=DETAILS)
         record = {"schema": 2, "step": 1, "details": {}, "files": {}}
@@ -83,6 +90,7 @@ class OlderRecords(StoreCase):
         if put.upload:
             record["upload"] = put.upload
         self.damage_sidecar(1, json.dumps(record).encode())
+        assert store.unknown() == {}
         assert contents(store, store.newest_valid(), new_folder(tmp_path)) == {
             "model.ckpt": b"weights"
         }

@@ -165,3 +165,17 @@ def test_what_a_logger_alone_wrote_has_begun(tmp_path, status, words):
         with Journal(tmp_path / "journal.jsonl") as journal:
             journal.attempt(1, resume_step=1, world_size=1)
         assert run_state(tmp_path).word == "running"
+
+
+def test_what_was_not_launched_has_no_row_of_launches_and_the_time_of_its_journal(tmp_path):
+    with Journal(tmp_path / "journal.jsonl") as journal:
+        journal.attempt(0, resume_step=0, world_size=1)
+        journal.write("metric", step=1, epoch=0, metrics={"loss": 1.0})
+    lines = [json.loads(line) for line in (tmp_path / "journal.jsonl").read_text().splitlines()]
+    lines[-1]["time"] = lines[0]["time"] + 12
+    (tmp_path / "journal.jsonl").write_text("".join(f"{json.dumps(line)}\n" for line in lines))
+    shown = TrainingRun(tmp_path)._repr_html_()
+    assert "<td>attempts</td>" not in shown
+    assert "<td>processes</td>" not in shown
+    assert "<td></td>" not in shown
+    assert "<td>time</td><td>12.0 s</td>" in shown
