@@ -29,6 +29,7 @@ class GeneratorDecoder(Decoder):
         super().__init__(way.saved.get("shared", []), lambda name: True)
         self._way = way
         self._places: dict[int, Place] = {}
+        self._asked: set[int] = set()  # by `knows`, which has not answered yet
 
     def decode(self, node: Any, current: Any = None) -> Any:
         """As every decoder; what is said elsewhere is found, wherever that is."""
@@ -43,7 +44,15 @@ class GeneratorDecoder(Decoder):
     def knows(self, number: int) -> bool:
         """Return whether a value that is said elsewhere is there, or can be made from its data."""
         node, there = self._place(number)
-        return there is not None or is_restorable(node, self.knows)
+        if there is not None:
+            return True
+        if number in self._asked:  # it holds itself, which only what is made empty can
+            return is_mutable(node)
+        self._asked.add(number)
+        try:
+            return is_restorable(node, self.knows)
+        finally:
+            self._asked.discard(number)
 
     def _place(self, number: int) -> tuple[dict[str, Any], Any]:
         """Return what is said of a value, and what is there now; None: nothing."""
