@@ -47,16 +47,13 @@ class RunLock:
             RunLocked: Another process held it for longer than `wait_seconds`.
         """
         started = time.monotonic()
+        patience = 0.0  # of the first try: who waits is told so at once
         while True:
             left = None
             if self.wait_seconds is not None:
                 left = max(0.0, started + self.wait_seconds - time.monotonic())
             try:
-                self._lock.acquire(
-                    timeout=0
-                    if time.monotonic() - started < 0.01
-                    else min(30.0, left if left is not None else 30.0)
-                )
+                self._lock.acquire(timeout=patience if left is None else min(patience, left))
                 break
             except Timeout:
                 sentence = f"'{self.run}' is being trained by {self._describe_holder()}."
@@ -65,6 +62,7 @@ class RunLock:
                         f"{sentence} Wait for it to end, or use another run directory."
                     ) from None
                 self.on_wait(f"{sentence} Waiting for it to end.")
+                patience = 30.0
         record = {"pid": os.getpid(), "host": platform.node(), "since": time.strftime("%F %T")}
         self._holder.write_text(json.dumps(record), encoding="utf-8")
         return self
