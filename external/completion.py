@@ -6,11 +6,12 @@ from tempfile import TemporaryDirectory
 
 from .atomic import copy_or_link
 from .attempt import code_commit
-from .checkpoint import FILE, described
+from .checkpoint import described
 from .journal import Journal, read_journal
 from .layout import Layout
 from .manifest import write_manifest
 from .model_record import metadata_path, write_model_record
+from .state_files import whole_state
 from .stores.local import LocalStore
 from .stores.sidecar import folder_name, sidecar_name
 from .stores.store import Store
@@ -29,7 +30,7 @@ def keep_model(
     if stored is None:
         raise FileNotFoundError(f"The store has no checkpoint of step {step}, the last one.")
     with TemporaryDirectory(prefix="curitorch-model-") as folder:
-        last = described(stored, store.fetch(stored, FILE, Path(folder)))
+        last = described(stored, whole_state(store, stored, Path(folder)))
         record = {**last.model, "commit": code_commit(Path.cwd())}
         for target in targets:
             copy_or_link(last.path, target)

@@ -46,3 +46,17 @@ def _newest(store: Store, folder: Path) -> tuple[StoredCheckpoint, Path] | None:
     if REST in newest.files:
         return newest, fetch_parts(store, newest, folder)
     return newest, store.fetch(newest, FILE, folder)
+
+
+def whole_state(store: Store, stored: StoredCheckpoint, folder: Path) -> Path:
+    """Return the path of a state as one file; one in parts is put together in `folder`."""
+    if REST not in stored.files:
+        return store.fetch(stored, FILE, folder)
+    import torch
+
+    from .adapter.sharded import read_shards
+
+    path = folder / FILE
+    # weights_only=False: it is this run's own
+    torch.save(read_shards(fetch_parts(store, stored, folder), weights_only=False), path)
+    return path

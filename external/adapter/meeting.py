@@ -28,11 +28,18 @@ class Meeting:
         return parts
 
 
-def meet(step: int | None) -> Meeting | None:
-    """Return where all processes are that come with the same `step`; None if not all do.
+class NotMet(RuntimeError):
+    """Not all processes came; the message says why nothing was saved, and what counts."""
+
+
+def meet(step: int) -> Meeting:
+    """Return where all processes are, which come with the same `step`.
 
     Args:
-        step: Whole optimizer steps that this process has the state of; None: no whole one.
+        step: Whole optimizer steps that this process has the state of; -1: no whole one.
+
+    Raises:
+        NotMet: Not all of them do.
     """
     store: Any = dist.distributed_c10d._get_default_store()
     ranks, patience = dist.get_world_size(), datetime.timedelta(seconds=SECONDS)
@@ -40,9 +47,24 @@ def meet(step: int | None) -> Meeting | None:
     try:
         store.set(names[dist.get_rank()], str(step))
         store.wait(names, patience)
-        steps = {store.get(name).decode() for name in names}
-    except RuntimeError:  # nobody came, or the process that keeps the store is gone
-        return None
-    if len(steps) > 1 or step is None:
-        return None
+        steps = [int(store.get(name)) for name in names]
+    except RuntimeError as error:
+        raise NotMet(_sentence(_absent(store, names))) from error
+    if step < 0 or len({*steps}) > 1:
+        raise NotMet(_sentence(f"theirs are of steps {steps}, -1 of no whole one"))
     return Meeting(dist.new_group(timeout=patience, backend="gloo"))
+
+
+def _absent(store: Any, names: list[str]) -> str:
+    try:
+        absent = [rank for rank, name in enumerate(names) if not store.check([name])]
+    except RuntimeError:
+        return "the process through which they find each other is gone"
+    return f"ranks {absent} did not come within {SECONDS:.0f} seconds"
+
+
+def _sentence(reason: str) -> str:
+    return (
+        f"each process has only parts of it, and {reason}. The checkpoints before are as they "
+        "were: a resume goes on from the newest."
+    )

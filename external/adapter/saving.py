@@ -5,10 +5,9 @@ belongs to a step and before anything of the next; or before the validation unde
 """
 
 import time
+import warnings
 from collections.abc import Callable
 from typing import Any
-
-from lightning.pytorch.utilities import rank_zero_warn
 
 from ...params.checkpoint import CheckpointParams
 from ..agreement import FAILED, maximum, raise_together
@@ -18,7 +17,6 @@ from ..exact.metric_states import MetricStates
 from ..journal import Journal
 from ..save_policy import is_due
 from ..stop import StopRequest, TrainingStopped
-from ..stores.saver import Saver
 from ..stores.store import CheckpointExists, Lease, Store, StoreError
 from . import checkpointing
 from .fit import Fit
@@ -152,7 +150,7 @@ class Saving:
         """Decide with the other ranks, who come here at the same step."""
         every = self.policy.every_n_seconds
         late = every is not None and self._clock() - self._saved_at >= every
-        failure = self.writer.failure(Saver.poll)
+        failure = self.writer.failure()
         stop, by_time, failed, pause = maximum(
             self._trainer,
             _REASONS.index(self.stop.reason),
@@ -211,7 +209,7 @@ class Saving:
             if is_cut and place[1] == 0 and was_cut(self._trainer):
                 place = (progress.epochs_processed - 1, progress.completed)
             self._save(at=place, whole=True)
-        raise_together(self._trainer, self.writer.failure(Saver.wait))
+        raise_together(self._trainer, self.writer.failure(wait=True))
 
     def rescue(self, error: BaseException) -> None:
         """Save the last whole step, if the error left it so: rank 0 alone, or all their parts."""
@@ -220,21 +218,22 @@ class Saving:
             return
         try:
             is_clean = self._clean.restore()
-            meeting = meet(step if is_clean else None) if in_parts else None
-            if is_clean and (meeting is not None if in_parts else self.writer.is_open):
+            meeting = meet(step if is_clean else -1) if in_parts else None
+            if is_clean and (in_parts or self.writer.is_open):
                 assert self._captured is not None  # with the position
                 own = checkpointing.known(self.fit, *self._captured)
                 self._save(at=self._clean.position, own=own, alone=True, meeting=meeting)
         except (OSError, StoreError, RuntimeError) as failure:
             if failure is not error:
-                rank_zero_warn(f"The last whole step could not be saved after the error: {failure}")
+                sentence = f"The last whole step could not be saved after the error: {failure}"
+                warnings.warn(sentence, stacklevel=2)
 
     def _end(self, reason: str, *, within: dict[str, Any] | None = None) -> None:
         """Save what is not saved yet and end."""
         step = self.fit.progress.steps
         if self.policy.at_exit and step != self._saved_step and self.store is not None:
             self._save(own=within, moment=Moment.REST if within is None else Moment.VALIDATION)
-        raise_together(self._trainer, self.writer.failure(Saver.wait))
+        raise_together(self._trainer, self.writer.failure(wait=True))
         if self._journal is not None:
             self._journal.write("stop", step=step, reason=reason)
         raise TrainingStopped(step, reason, saved=self._saved_step == step)

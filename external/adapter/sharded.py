@@ -10,6 +10,7 @@ It is read by any number of processes, or as a whole by one.
 """
 
 import copy
+import io
 import pickle
 from collections.abc import Callable, Mapping
 from functools import partial
@@ -39,17 +40,15 @@ _DESCRIPTIONS = {
 }
 
 
-def write_shards(state: Any, folder: Path, *, rank: int, group: Any = None) -> None:
-    """Write `state` into `folder`, which all processes see; every process calls it.
+def divided(state: Any, *, rank: int) -> tuple[dict[str, DTensor], bytes]:
+    """Return the tensors of `state` that lie in parts, by name, and the file of all else.
 
     Args:
         state: Dictionaries and lists with tensors, some of them DTensors, the same in every
             process but for those.
-        folder: Empty.
-        rank: Rank 0 writes what is not sharded.
-        group: Of all processes, that they talk in.
+        rank: Rank 0 gets the file, of which nothing changes any more; others get b"".
     """
-    parts: dict[str, Any] = {}
+    parts: dict[str, DTensor] = {}
 
     def take(tensor: DTensor) -> dict[str, Any]:
         name = f"tensor-{len(parts)}"
@@ -57,9 +56,23 @@ def write_shards(state: Any, folder: Path, *, rank: int, group: Any = None) -> N
         return {_MARK: name, "shape": [*tensor.shape], "dtype": tensor.dtype, "dims": _dims(tensor)}
 
     rest = _replaced(state, lambda each: isinstance(each, DTensor), take)
-    save(parts, checkpoint_id=folder, process_group=group)
+    file = io.BytesIO()
     if rank == 0:
-        torch.save(rest, folder / REST)
+        torch.save(rest, file)
+    return parts, file.getvalue()
+
+
+def write_shards(parts: Mapping[str, DTensor], folder: Path, *, group: Any = None) -> None:
+    """Write `parts` into `folder`, which all processes see; every process calls it.
+
+    All of them are written, and durable, when it returns on rank 0.
+
+    Args:
+        parts: From `divided`.
+        folder: With nothing in it but the file of all else, `REST`.
+        group: Of all processes, that they talk in.
+    """
+    save(dict(parts), checkpoint_id=folder, process_group=group)
 
 
 def put_shards(
@@ -76,7 +89,7 @@ def put_shards(
     Args:
         store: Where it goes.
         step: Optimizer steps done.
-        folder: Its files are moved into the store if that can be.
+        folder: With `REST` as well; its files are moved into the store if that can be.
         processes: Whose files are expected.
         details: For the sidecar.
         lease: The right to write to the store.

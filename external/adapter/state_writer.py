@@ -1,6 +1,7 @@
 """Writes the states of a lean fit into a store: rank 0, at once or in the background.
 
-Tensors that lie in parts on all processes (FSDP2) are written in parts by all of them.
+Tensors that lie in parts on all processes (FSDP2) are written in parts by all of them, in the
+background as well.
 """
 
 import contextlib
@@ -10,18 +11,19 @@ from typing import Any
 from lightning.pytorch.utilities import rank_zero_warn
 
 from ...params.checkpoint import CheckpointParams
-from ..agreement import raise_together
+from ..agreement import FAILED, raise_together
 from ..exact.exact_resume import KEY
 from ..exact.loop_position import Moment
 from ..journal import Journal
 from ..save_policy import retention
 from ..stores.lease_holder import holder
 from ..stores.place import details_of
-from ..stores.saver import Saver, failure_of
+from ..stores.saver import Saver
 from ..stores.store import Lease, Store, StoredCheckpoint, StoreError
 from . import checkpointing
 from .fit import Fit
 from .meeting import Meeting
+from .sharded_saving import PartsSaver
 
 
 class StateWriter:
@@ -50,17 +52,17 @@ class StateWriter:
         self._journal, self._arguments = journal, arguments
         self._held = contextlib.ExitStack()
         self._saver: Saver | None = None
-        self._lease: Lease | None = None
-        if store is not None and fit.strategy.is_global_zero:
-            if lease is None:
-                lease = self._held.enter_context(store.lease(holder()))
-            self._lease = lease
-            self._saver = Saver(
-                store,
-                asynchronous=policy.asynchronous,
-                lease=lease,
-                retention=retention(policy),
-            )
+        self._parts: PartsSaver | None = None
+        if store is None:
+            return
+        how: dict[str, Any] = {"asynchronous": policy.asynchronous, "retention": retention(policy)}
+        if fit.strategy.is_global_zero:
+            lease = lease or self._held.enter_context(store.lease(holder()))
+            self._saver = Saver(store, lease=lease, **how)
+            self._held.callback(self._saver.close)
+        if fit.strategy.mesh is not None:
+            self._parts = PartsSaver(store, lease=lease, **how)
+            self._held.callback(self._parts.close)
 
     @property
     def is_open(self) -> bool:
@@ -92,63 +94,51 @@ class StateWriter:
         """
         if self._journal is not None:
             self._journal.fsync()  # what led to this step is as durable as the step
+        self._agree_on_parts(meeting)
         checkpoint = checkpointing.dump(
             self._fit, own, place=place, moment=moment, arguments=self._arguments, alone=alone
         )
         if meeting is not None:
             checkpoint[KEY]["ranks"] = meeting.gathered(own)
-        failure = self._write(checkpoint, details_of(checkpoint), whole=whole, meeting=meeting)
+        failure = self._write(checkpoint, whole=whole, group=meeting and meeting.group)
         if not alone:
             raise_together(self._fit.trainer, failure)  # type: ignore[arg-type]
         elif failure is not None:
             raise failure
 
-    def _write(
-        self,
-        checkpoint: dict[str, Any],
-        details: dict[str, Any],
-        *,
-        whole: bool,
-        meeting: Meeting | None,
-    ) -> Exception | None:
+    def _agree_on_parts(self, meeting: Meeting | None) -> None:
+        """Wait for the parts under way; where those of one process failed, no other begins anew.
+
+        Raises:
+            OSError, StoreError: A save failed, here or there.
+        """
+        if self._parts is None or not self._policy.asynchronous:
+            return
+        failure = self.failure(wait=True)
+        if meeting is None:
+            raise_together(self._fit.trainer, failure)  # type: ignore[arg-type]
+        elif any(meeting.gathered(failure is not None)):
+            raise failure or OSError(FAILED)
+
+    def _write(self, checkpoint: dict[str, Any], *, whole: bool, group: Any) -> Exception | None:
         """Write a checkpoint, in parts if its tensors lie so and it need not be `whole`."""
-        step, strategy = self._fit.progress.steps, self._fit.strategy
-        if strategy.mesh is not None:
+        step, saver, parts = self._fit.progress.steps, self._saver, self._parts
+        how: dict[str, Any] = {"details": details_of(checkpoint), "then": self._announce}
+        if parts is not None and whole:
             from .sharded import gathered
 
-            if not whole:
-                group = None if meeting is None else meeting.group
-                return self._write_parts(step, checkpoint, details, group)
-            checkpoint = gathered(checkpoint, rank=strategy.global_rank)
-        return self.failure(
-            lambda saver: saver.save(step, checkpoint, details=details, then=self._announce)
-        )
+            checkpoint = gathered(checkpoint, rank=self._fit.strategy.global_rank)
+        elif parts is not None:
+            return _failure_of(lambda: parts.save(step, checkpoint, **how, group=group))
+        return _failure_of(lambda: saver and saver.save(step, checkpoint, **how))
 
-    def _write_parts(
-        self, step: int, checkpoint: dict[str, Any], details: dict[str, Any], group: Any
-    ) -> Exception | None:
-        from .sharded_saving import save_parts
+    def failure(self, *, wait: bool = False) -> Exception | None:
+        """Return why a save failed that was under way, as far as it is known; None: none did.
 
-        assert self._store is not None
-        try:
-            stored = save_parts(
-                self._store,
-                step,
-                checkpoint,
-                details=details,
-                lease=self._lease,
-                retention=retention(self._policy),
-                group=group,
-            )
-        except (OSError, StoreError) as error:
-            return error
-        if stored is not None:
-            self._announce(stored)
-        return None
-
-    def failure(self, act: Callable[[Saver], None]) -> Exception | None:
-        """Return why `act` failed on the rank that writes; None if it did not."""
-        return failure_of(self._saver, act)
+        Args:
+            wait: Until all is durable.
+        """
+        return _failure_of(self.wait if wait else self.poll)
 
     def poll(self) -> None:
         """Take note of what is durable meanwhile, without waiting.
@@ -156,8 +146,17 @@ class StateWriter:
         Raises:
             OSError, StoreError: A save failed.
         """
-        if self._saver is not None:
-            self._saver.poll()
+        for saver in filter(None, (self._saver, self._parts)):
+            saver.poll()
+
+    def wait(self) -> None:
+        """Wait until all is durable.
+
+        Raises:
+            OSError, StoreError: A save failed.
+        """
+        for saver in filter(None, (self._saver, self._parts)):
+            saver.wait()
 
     def close(self) -> None:
         """Wait for what is being written, and give back what was taken.
@@ -165,10 +164,8 @@ class StateWriter:
         Raises:
             OSError, StoreError: A save failed.
         """
-        saver, self._saver = self._saver, None
-        with self._held:
-            if saver is not None:
-                saver.close()
+        self._saver = self._parts = None
+        self._held.close()
 
     def close_after(self, error: BaseException) -> None:
         """As `close`, but a failed save does not take the place of `error`."""
@@ -183,3 +180,12 @@ class StateWriter:
         if self._journal is not None:
             epoch = stored.details["epoch"]
             self._journal.write("checkpoint", step=stored.step, epoch=epoch, bytes=stored.bytes)
+
+
+def _failure_of(act: Callable[[], object]) -> Exception | None:
+    """Return why `act` failed; None if it did not."""
+    try:
+        act()
+    except (OSError, StoreError) as error:
+        return error
+    return None

@@ -25,7 +25,7 @@ PRELUDE = """
     from curitorch.external.adapter.fully_sharded import shard
     from curitorch.external.refused import Refused
     from curitorch.external.adapter.sharded import (
-        gathered, put_shards, read_shards, spread, spread_optimizer, write_shards,
+        divided, gathered, put_shards, read_shards, spread, spread_optimizer, write_shards,
     )
     from curitorch.external.state_files import fetch_parts
     from curitorch.external.stores import LocalStore
@@ -85,9 +85,10 @@ TWO = """
     for number in range(3):
         step(number)
     draft = folder / "draft"
-    write_shards(state(), draft, rank=rank)
-    dist.barrier()
+    parts, rest = divided(state(), rank=rank)
+    write_shards(parts, draft)
     if rank == 0:
+        (draft / "rest.ckpt").write_bytes(rest)
         put_shards(store, 3, draft, processes=ranks, details={"epoch": 1})
     before = copy.deepcopy(gathered(state(), rank=rank))
     dist.barrier()
@@ -194,6 +195,9 @@ def test_a_lean_fit_with_fsdp2_resumes_bitwise_from_parts_and_from_whole_files(t
         {**common, "from": "stopped", "to": "stopped"},
         {**common, "to": "asked to stop", "steps": 5},
         {**common, "from": "asked to stop", "to": "asked to stop"},
+        {**common, "to": "in the background", "options": {**options, "asynchronous": True}},
+        {"from": "in the background", "to": "after that", "only until": 8},
+        {**common, "from": "after that", "to": "after that"},
         {**common, "to": "failed", "options": {**options, "fail_at": 7}},
         {"from": "failed", "to": "after an error", "only until": 7},
         {**common, "from": "after an error", "to": "after an error"},
@@ -202,12 +206,13 @@ def test_a_lean_fit_with_fsdp2_resumes_bitwise_from_parts_and_from_whole_files(t
     ]
     fits.launch(plan, tmp_path, 2)
     unstopped = fits.outcome(tmp_path / "unstopped")
-    stored = LocalStore(tmp_path / "unstopped").list()
-    names = [sorted(each.files) for each in stored]
     parts = ["__0_0.distcp", "__1_0.distcp", "metadata", "rest.ckpt"]
-    assert names == [parts, parts, ["model.ckpt"]]
+    for name in ("unstopped", "in the background"):
+        stored = LocalStore(tmp_path / name).list()
+        assert [sorted(each.files) for each in stored] == [parts, parts, ["model.ckpt"]]
     assert [each.step for each in LocalStore(tmp_path / "failed").list()] == [4, 7]
-    for other in ("in parts", "asked to stop", "after an error"):
+    others = ("in parts", "asked to stop", "in the background", "after that", "after an error")
+    for other in others:
         assert fits.same(fits.outcome(tmp_path / other), unstopped), other
     stopped = fits.outcome(tmp_path / "stopped")  # whose first end ended an epoch's means
     for part in ("weights", "optimizers", "schedulers"):

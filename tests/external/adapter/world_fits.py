@@ -164,7 +164,10 @@ CASES = {
 }
 
 
-def fit(case, *, steps=None, source=None, target=None, exact="world", every=None, **options):
+def fit(
+    case, *, steps=None, source=None, target=None, exact="world", every=None, asynchronous=False,
+    **options,
+):  # fmt: skip
     """Train `case`; returns weights, optimizer and scheduler states, and counters."""
     warnings.filterwarnings("ignore")
     torch.manual_seed(1)
@@ -174,7 +177,9 @@ def fit(case, *, steps=None, source=None, target=None, exact="world", every=None
     net.stop_at, every = (net.stop_at, every) if steps is None else (steps, 1)
     trainer = LeanTrainer(
         max_epochs=2, accelerator="cpu", seed=3, exact=exact, store=target, num_sanity_val_steps=0,
-        checkpoint=CheckpointParams(every_n_steps=every, every_n_epochs=None, keep=0),
+        checkpoint=CheckpointParams(
+            every_n_steps=every, every_n_epochs=None, keep=0, asynchronous=asynchronous
+        ),
         logger=logger, log_every_n_steps=2,
         **{**case.get("trainer", {}), **options},
     )  # fmt: skip

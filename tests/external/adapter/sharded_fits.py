@@ -1,0 +1,159 @@
+"""Lean fits with FSDP2 in each of several processes that something happens to: FOLDER CASE…
+
+Each case trains world_fits's "clipping" in a store of its name, and saves after steps 4 and 8 and at
+the end, 12; "NAME=CASE" does so in the store NAME. It goes on from what is there.
+"""
+
+import importlib.util
+import os
+import signal
+import sys
+import threading
+from pathlib import Path
+from types import SimpleNamespace
+
+import torch
+from torch.distributed.checkpoint.filesystem import FileSystemWriter
+
+from curitorch.external.adapter import talk
+from curitorch.external.stores import LocalStore
+
+
+def load():
+    path = Path(__file__).with_name("world_fits.py")
+    spec = importlib.util.spec_from_file_location("world_fits", path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+fits = load()
+fits.warnings = SimpleNamespace(filterwarnings=lambda *arguments: None)  # they are looked for
+talk.SECONDS = 0.0  # at each step, so that no clock decides
+RANK = int(os.environ["RANK"])
+
+
+def fit(folder, **options):
+    options = {"exact": "rank", "strategy": "fsdp2", "every": 4, **options}
+    found = fits.fit(fits.CASES["clipping"], source=folder, target=folder, **options)
+    if RANK == 0:
+        torch.save(found, folder / "outcome.pt")
+    return found
+
+
+def at_second_write(act):
+    """Let rank 1 do something when it writes parts the second time, for step 8."""
+    write, calls = FileSystemWriter.write_data, []
+
+    def patched(*arguments):
+        calls.append(threading.current_thread())
+        if RANK == 1 and len(calls) == 2:
+            act()
+        return write(*arguments)
+
+    FileSystemWriter.write_data = patched
+    return calls
+
+
+def goes_on(folder):
+    fit(folder)
+
+
+def after_each_batch(act):
+    """Let `act(net)` run behind the module's own hook."""
+    hook = fits.Net.on_train_batch_end
+
+    def on_train_batch_end(net, *arguments):
+        hook(net, *arguments)
+        act(net)
+
+    fits.Net.on_train_batch_end = on_train_batch_end
+
+
+def slow(folder):
+    """Write step 8 when a later step is done: training has to go on for that."""
+    later = threading.Event()
+    calls = at_second_write(later.wait)
+    after_each_batch(lambda net: later.set() if net.global_step == 10 else None)
+    fit(folder, asynchronous=True)
+    assert len(calls) == 2
+    assert threading.main_thread() not in calls
+
+
+def stopping(folder):
+    """Ask for a stop while step 8 is being written: that ends, and the stop is saved."""
+    asked = threading.Event()
+    at_second_write(asked.wait)
+
+    def stop(net):
+        if net.global_step == 9:
+            net.stop.reason = "SIGTERM"
+            asked.set()
+
+    after_each_batch(stop)
+    found = fit(folder, asynchronous=True)
+    assert 9 <= found["step"] < 12, found["step"]
+    assert found["step"] == LocalStore(folder).list()[-1].step
+
+
+def full():
+    raise OSError(28, "No space left on device")
+
+
+def failing(folder, **options):
+    """Let the disk of rank 1 be full for step 8."""
+    at_second_write(full)
+    try:
+        fit(folder, **options)
+    except (OSError, RuntimeError) as error:
+        print(f"rank {RANK} found: {error}", flush=True)
+    else:
+        raise AssertionError("it did not fail")
+
+
+def failing_in_the_background(folder):
+    failing(folder, asynchronous=True)
+
+
+def killed(folder):
+    """Die while step 8 is written."""
+    at_second_write(lambda: os.kill(os.getpid(), signal.SIGKILL))
+    fit(folder, asynchronous=True)
+
+
+def dies(folder):
+    """Let rank 1 die alone in a step."""
+
+    def die(net):
+        if net.global_step == 7 and RANK == 1:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    after_each_batch(die)
+    fit(folder)
+
+
+def last_validation(folder):
+    """Stop in the validation behind the last step, which is saved in parts then, and go on."""
+
+    def on_validation_start(net):
+        if net.global_step == 12:
+            net.stop.reason = "SIGTERM"
+
+    fits.Net.on_validation_start = on_validation_start
+    fit(folder)
+    del fits.Net.on_validation_start
+    fit(folder)
+
+
+def main(folder, *names):
+    torch.set_num_threads(1)
+    for name in names:
+        place, _, case = name.partition("=")
+        write, hook = FileSystemWriter.write_data, fits.Net.on_train_batch_end
+        globals()[case or place](Path(folder) / place)
+        FileSystemWriter.write_data, fits.Net.on_train_batch_end = write, hook
+        torch.distributed.barrier()
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

@@ -1,0 +1,107 @@
+"""What becomes of FSDP2's checkpoints in parts when they are slow, fail, or a process dies."""
+
+import importlib.util
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from curitorch.external.adapter.meeting import SECONDS
+from curitorch.external.completion import keep_model
+from curitorch.external.stores import LocalStore
+
+HERE = Path(__file__)
+
+
+def load():
+    path = HERE.with_name("world_fits.py")
+    spec = importlib.util.spec_from_file_location("world_fits", path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+fits = load()
+
+
+def launch(folder, *names):
+    """Train these cases in two processes; returns the exit status and what was printed."""
+    done = subprocess.run(
+        [
+            *(sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"),
+            *("--", str(HERE.with_name("sharded_fits.py")), str(folder), *names),
+        ],
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        timeout=280,
+        check=False,
+    )
+    return done.returncode, done.stdout + done.stderr
+
+
+def steps(folder):
+    return [each.step for each in LocalStore(folder).list()]
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("whole")
+    status, output = launch(folder, "whole=goes_on")
+    assert status == 0, output[-5000:]
+    return fits.outcome(folder / "whole")
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_parts_are_written_while_training_goes_on_and_hold_what_was_then(tmp_path, whole):
+    names = ["slow", "stopping", "failing", "failing_in_the_background"]
+    again = ["failing=goes_on", "failing_in_the_background=goes_on", "stopping=goes_on"]
+    status, output = launch(tmp_path, *names)
+    assert status == 0, output[-5000:]
+    assert fits.same(fits.outcome(tmp_path / "slow"), whole)
+    assert steps(tmp_path / "slow") == [4, 8, 12]
+    LocalStore(tmp_path / "slow").delete(12)  # so that it goes on from what was written late
+    for name in ("failing", "failing_in_the_background"):
+        assert 8 not in steps(tmp_path / name)
+    assert "rank 0 found: The parts of step 8 were not written. rank 1: [Errno 28]" in output
+    status, output = launch(tmp_path, "slow=goes_on", *again)
+    assert status == 0, output[-5000:]
+    for name in names:
+        assert fits.same(fits.outcome(tmp_path / name), whole), name
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("name", ["killed", "dies"])
+def test_a_process_that_dies_alone_leaves_the_checkpoint_before(name, tmp_path, whole):
+    status, output = launch(tmp_path, name)
+    assert status != 0
+    assert steps(tmp_path / name) == [4]
+    if name == "dies":
+        assert (
+            "The last whole step could not be saved after the error: each process has only parts "
+            f"of it, and ranks [1] did not come within {SECONDS:.0f} seconds. The checkpoints "
+            "before are as they were: a resume goes on from the newest."
+        ) in output
+    status, output = launch(tmp_path, f"{name}=goes_on")
+    assert status == 0, output[-5000:]
+    assert fits.same(fits.outcome(tmp_path / name), whole)
+    assert steps(tmp_path / name) == [4, 8, 12]
+    assert not [*tmp_path.glob("*/.draft*")]
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_a_training_whose_end_is_in_parts_leaves_a_whole_model(tmp_path, whole):
+    status, output = launch(tmp_path, "last_validation")
+    assert status == 0, output[-5000:]
+    store, model = LocalStore(tmp_path / "last_validation"), tmp_path / "model.ckpt"
+    assert "rest.ckpt" in store.newest_valid().files
+    keep_model(store, 12, [model], journal=None)
+    found = torch.load(model, weights_only=True)
+    assert fits.same(found["state_dict"], whole["weights"])
+    assert fits.same(found["optimizer_states"], whole["optimizers"])
