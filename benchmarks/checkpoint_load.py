@@ -1,12 +1,15 @@
-"""Loading a checkpoint: verified against unverified, in turn, each in a new process.
+"""Loading a checkpoint: verified against unverified, in turns, each in a new process.
 
     python benchmarks/checkpoint_load.py --megabytes 1000 --rounds 3
 
 `ready` is the time until a model and its AdamW have what the file holds; of a mapped file the time
 until one tensor is used, and until all are. Hot: the file is in the page cache; cold: it is not.
+The order is random: in a virtual machine memory that the one before gave back in large pages costs
+less than such that the host has to find first.
 """
 
 import os
+import random
 import statistics
 import tempfile
 import time
@@ -74,12 +77,13 @@ def main(megabytes: int, rounds: int, folder: Path | None) -> None:
         path = _save(megabytes, Path(place))
         times: dict[tuple[str, str], list[float]] = defaultdict(list)
         kinds = [(name, cache) for name in (*LOADS, *MAPPED) for cache in ("hot", "cold")]
-        for number, (name, cache) in enumerate(kinds * rounds, start=1):
+        turns = [kind for _ in range(rounds) for kind in random.sample(kinds, len(kinds))]
+        for number, (name, cache) in enumerate(turns, start=1):
             found = _load(forks, name, path, megabytes, cache)
             for what, millis in found.items():
                 times[name, f"{what}, {cache}"].append(millis)
             cells = ", ".join(f"{what} {millis:.0f} ms" for what, millis in found.items())
-            click.echo(f"{number}/{rounds * len(kinds)} {name}, {cache}: {cells}", err=True)
+            click.echo(f"{number}/{len(turns)} {name}, {cache}: {cells}", err=True)
     _print(times, megabytes)
     _print_load("after")
 

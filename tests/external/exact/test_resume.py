@@ -1,14 +1,13 @@
 """Stopping between any two steps and going on ends as if nothing had happened."""
 
-import random
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 from lightning.pytorch import Callback, LightningModule, seed_everything
 from lightning.pytorch.plugins import TorchCheckpointIO
-from torch.utils.data import DataLoader, Dataset, TensorDataset
+from matrix_data import Augmented
+from torch.utils.data import DataLoader, TensorDataset
 
 from curitorch.external.journal import merged, read_journal
 from curitorch.external.open_job import open_job
@@ -48,20 +47,6 @@ class Small(LightningModule):
             return {"optimizer": optimizer, "lr_scheduler": config}
         scheduler = torch.optim.lr_scheduler.StepLR(optimizer, 1, 0.5)
         return {"optimizer": optimizer, "lr_scheduler": scheduler}
-
-
-class Augmented(Dataset):
-    """Draws from all three generators for every sample."""
-
-    def __init__(self, data):
-        self.data = data
-
-    def __len__(self):
-        return len(self.data)
-
-    def __getitem__(self, index):
-        x, y = self.data[index]
-        return x + torch.randn(3) + np.random.normal() + random.gauss(0, 1), y
 
 
 def loaders(workers=0, augmented=False, persistent=False):
