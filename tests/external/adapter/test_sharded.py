@@ -203,6 +203,7 @@ def test_a_lean_fit_with_fsdp2_resumes_bitwise_from_parts_and_from_whole_files(t
         {**common, "from": "after an error", "to": "after an error"},
         {"case": "plain", "to": "plain", "options": options},
         {"case": "plain", "to": "ddp", "options": {**options, "strategy": DDP}},
+        {**common, "to": "by parts", "options": {**options, "strategy": DDP, "clip": "by parts"}},
     ]
     fits.launch(plan, tmp_path, 2)
     unstopped = fits.outcome(tmp_path / "unstopped")
@@ -217,10 +218,11 @@ def test_a_lean_fit_with_fsdp2_resumes_bitwise_from_parts_and_from_whole_files(t
     stopped = fits.outcome(tmp_path / "stopped")  # whose first end ended an epoch's means
     for part in ("weights", "optimizers", "schedulers"):
         assert fits.same(stopped[part], unstopped[part]), part
-    # Two numbers have one sum: DDP of two processes gives the same. (Not so a clipped norm, which
-    # is of other parts.)
-    plain = fits.outcome(tmp_path / "plain")
-    assert fits.same(fits.outcome(tmp_path / "ddp")["weights"], plain["weights"])
+    # Two numbers have one sum: DDP of two processes gives the same. A clipped norm is of other
+    # parts there, and that is all that is different.
+    for ours, ddps in (("plain", "ddp"), ("unstopped", "by parts")):
+        ours, ddps = (fits.outcome(tmp_path / name)["weights"] for name in (ours, ddps))
+        assert fits.same(ours, ddps)
     final = torch.load(tmp_path / "unstopped/step-00000012/model.ckpt", weights_only=True)
     assert fits.same(final["state_dict"], unstopped["weights"])
     assert fits.same(final["optimizer_states"], unstopped["optimizers"])

@@ -13,6 +13,7 @@ import random
 import shutil
 import subprocess
 import sys
+import unittest.mock
 import warnings
 from pathlib import Path
 
@@ -166,7 +167,7 @@ CASES = {
 
 def fit(
     case, *, steps=None, source=None, target=None, exact="world", every=None, asynchronous=False,
-    **options,
+    clip=torch.nn.utils.clip_grad_norm_, **options,
 ):  # fmt: skip
     """Train `case`; returns weights, optimizer and scheduler states, and counters."""
     warnings.filterwarnings("ignore")
@@ -186,7 +187,7 @@ def fit(
     newest = None if source is None else newest_state(LocalStore(source), Path(source))
     loaders = data(**case.get("data", {})), data(20, shuffle=False)
     net.stop = trainer.stop
-    with contextlib.suppress(TrainingStopped, ArithmeticError):
+    with contextlib.suppress(TrainingStopped, ArithmeticError), clipped_by(clip):
         trainer.fit(net, *loaders, ckpt_path=newest and newest[1])
     made = trainer.last_fit.trainer
     return {
@@ -198,6 +199,19 @@ def fit(
         "metrics": whole(dict(trainer.callback_metrics)),
         "logged": logger.written[-2:],
     }
+
+
+def by_parts(parameters, max_norm):
+    """Clip as FSDP2 does, whose processes square, add up and root the norms of their parts."""
+    norm, ranks = torch.linalg.vector_norm, torch.distributed.get_world_size()
+    gradients = [each.grad for each in parameters if each.grad is not None]
+    norms = [sum(norm(part) ** 2 for part in each.chunk(ranks)) ** 0.5 for each in gradients]
+    torch.nn.utils.clip_grads_with_norm_(parameters, max_norm, norm(torch.stack(norms)))
+
+
+def clipped_by(clip):
+    clip = by_parts if clip == "by parts" else clip
+    return unittest.mock.patch.object(torch.nn.utils, "clip_grad_norm_", clip)
 
 
 def whole(value):
