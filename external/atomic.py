@@ -20,7 +20,8 @@ def whole_file(path: Path) -> Iterator[Path]:
     """Yield a temporary path beside `path`; on leaving, what was written there becomes `path`.
 
     Raises:
-        OSError: Writing failed (a full disk, say); `path` is as it was and nothing is left over.
+        OSError: Writing failed (a full disk, say): the message names `path`, which is as it was,
+            and nothing is left over.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     descriptor, name = tempfile.mkstemp(
@@ -35,6 +36,10 @@ def whole_file(path: Path) -> Iterator[Path]:
         temporary.chmod(0o666 & ~_umask())  # mkstemp makes files that only their owner may read
         temporary.replace(path)
         fsync_directory(path.parent)
+    except OSError as error:  # a write, unlike an open, does not tell of which file
+        if error.errno is None or error.filename is not None:
+            raise
+        raise OSError(error.errno, error.strerror, str(path)) from error
     finally:
         temporary.unlink(missing_ok=True)
 

@@ -10,6 +10,7 @@ runs and for ever when its launcher was killed. `job` is Slurm's id, None withou
 """
 
 import dataclasses
+import logging
 import platform
 import re
 import subprocess
@@ -81,9 +82,14 @@ def start_attempt(
 
 
 def end_attempt(run: Path, attempt: Attempt, *, exit_code: int, outcome: Outcome) -> Attempt:
-    """Record how an attempt ended."""
+    """Record how an attempt ended; where the disk has no room for that, a warning says so."""
     ended = dataclasses.replace(attempt, ended=time.time(), exit_code=exit_code, outcome=outcome)
-    _write(run, ended)
+    try:
+        _write(run, ended)
+    except OSError as error:  # what ended the attempt is not to be lost behind this
+        logging.getLogger().warning(
+            "How attempt %d ended was not recorded: %s", ended.number, error
+        )
     return ended
 
 

@@ -8,6 +8,7 @@ program ended. Asked by a signal, it writes where its threads are. Without a sta
 the program and nothing else.
 """
 
+import contextlib
 import faulthandler
 import os
 import re
@@ -61,7 +62,8 @@ def main(words: list[str]) -> None:
             raise
     finally:
         _finish_sdk(error)
-        end_report(directory, report, error)
+        with contextlib.suppress(OSError):  # a full disk: the launcher knows that this rank ended
+            end_report(directory, report, error)
 
 
 def ask_for_stacks(pids: Iterable[int]) -> None:

@@ -10,6 +10,7 @@ from typing import Self
 
 from filelock import FileLock, Timeout
 
+from .atomic import write_json
 from .layout import Layout
 
 
@@ -64,7 +65,11 @@ class RunLock:
                 self.on_wait(f"{sentence} Waiting for it to end.")
                 patience = 30.0
         record = {"pid": os.getpid(), "host": platform.node(), "since": time.strftime("%F %T")}
-        self._holder.write_text(json.dumps(record), encoding="utf-8")
+        try:
+            write_json(self._holder, record)
+        except OSError:  # a full disk
+            self._lock.release()
+            raise
         return self
 
     def __exit__(self, *exception: object) -> None:

@@ -1,5 +1,6 @@
 """A trainer that failed: who failed first, with what, where its log is and what is left."""
 
+import os
 import re
 import shlex
 import signal
@@ -13,6 +14,8 @@ from ..external.layout import Layout
 from ..external.rank_report import RankReport, read_reports
 
 TAIL_LINES = 30
+
+_FEW_BYTES = 1 << 16  # too few for a checkpoint, and for a log that says so
 
 _EXIT_CODE = re.compile(r"rank\s*: (\d+) \(local_rank: \d+\)\s*\n\s*exitcode\s*: (-?\d+)")
 
@@ -88,6 +91,8 @@ def diagnose(
     victims = [r.rank for r in reports if r.error and r.error.is_victim and r.rank != verdict.rank]
     if victims:
         lines.append(f"Lost their connection to it: rank {', '.join(map(str, victims))}.")
+    if (left := _bytes_left(run)) < _FEW_BYTES:
+        lines.append(f"The disk of '{run}' is full: {left} bytes are left. Make room there first.")
     checkpoints = list_checkpoints(layout.checkpoints)
     if checkpoints:
         lines.append(f"Last good checkpoint: {checkpoints[-1].path} (step {checkpoints[-1].step}).")
@@ -139,6 +144,13 @@ def _of_exception(layout: Layout, attempt: Attempt, report: RankReport) -> _Verd
     cause = "" if error is None else f"{error.type}: {_one_line(error.message)}"
     log = layout.rank_log(attempt.number, report.rank)
     return _Verdict(report.rank, report.host, cause, log)
+
+
+def _bytes_left(run: Path) -> int:
+    """Return how much can be written beside a run, 0 where no more files can be made."""
+    about = os.statvfs(run)
+    no_names = about.f_files > 0 and about.f_favail == 0
+    return 0 if no_names else about.f_bavail * about.f_frsize
 
 
 def _death(exit_code: int | None) -> str:

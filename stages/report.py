@@ -4,6 +4,7 @@ It goes into curifactory's report, and as plain files into the run directory's `
 """
 
 import base64
+import logging
 import re
 from typing import TYPE_CHECKING, Any
 
@@ -34,7 +35,20 @@ __all__ = ["checkpoint_table", "curves", "images", "metric_table", "report_train
 def report_training(
     record: Record, run: TrainingRun, *, failure: TrainerFailed | None = None
 ) -> None:
-    """Add what is known of a run, complete or not, to the report; safe after a failure."""
+    """Add what is known of a run, complete or not, to the report.
+
+    Raises:
+        OSError: The disk is full, say; after a failure, which it would hide, that is a warning.
+    """
+    try:
+        _report(record, run, failure)
+    except OSError as error:
+        if failure is None:
+            raise
+        logging.getLogger().warning("The report of '%s' is not whole: %s", run.path, error)
+
+
+def _report(record: Record, run: TrainingRun, failure: TrainerFailed | None) -> None:
     folder = run.path / "report"
     folder.mkdir(exist_ok=True)
     metrics = run.metrics()

@@ -6,6 +6,7 @@ import threading
 import pytest
 
 from curitorch.external.run_lock import RunLock, RunLocked
+from tests.external.stores.disks import fill, small_disk
 
 HOLD = (
     "import sys\nfrom pathlib import Path\nfrom curitorch.external.run_lock import RunLock\n"
@@ -62,3 +63,15 @@ def test_the_lock_creates_its_run_directory_and_can_be_taken_again(tmp_path):
         with RunLock(tmp_path / "new" / "run"):
             assert (tmp_path / "new" / "run").is_dir()
     assert os.listdir(tmp_path / "new" / "run") == ["lock"]
+
+
+def test_a_full_disk_is_named_with_the_file_and_the_lock_is_let_go(tmp_path):
+    with small_disk(tmp_path / "disk", "400k") as disk:
+        (disk / "run").mkdir()
+        lock = RunLock(disk / "run")
+        filler = fill(disk)
+        with pytest.raises(OSError, match=r"No space left .*lock-holder\.json"), lock:
+            pass
+        filler.unlink()
+        with RunLock(disk / "run"):
+            assert not list((disk / "run").glob(".incomplete-*"))

@@ -1,44 +1,35 @@
 """Broken on purpose: a disk that is really full, torn artifacts, everything signalled at once."""
 
-import os
+import re
 import signal
 import subprocess
-import sys
 
 import psutil
 import pytest
 
 from curitorch.external.rundir import TrainingRun
 from curitorch.external.schema import UnreadableFile
+from tests.external.stores.disks import small_disk
 
 pytestmark = pytest.mark.slow
 
 
-@pytest.fixture
-def small_disk(tmp_path):
-    if os.geteuid() != 0 or not sys.platform.startswith("linux"):
-        pytest.skip("needs root on Linux to mount a small tmpfs")
-    disk = tmp_path / "disk"
-    disk.mkdir()
-    mounted = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=400k", "tmpfs", str(disk)],
-        capture_output=True,
-        check=False,
-    )
-    if mounted.returncode:
-        pytest.skip(f"cannot mount a tmpfs here: {mounted.stderr.decode().strip()}")
-    yield disk
-    subprocess.run(["umount", "-l", str(disk)], check=True)
+def test_a_full_disk_is_named_and_the_run_goes_on_when_there_is_room(project, tmp_path):
+    with small_disk(tmp_path / "disk", "400k") as disk:
+        (project.path / "data").symlink_to(disk)
+        goes_on_when_there_is_room(project, disk)
 
 
-def test_a_full_disk_is_named_and_the_run_goes_on_when_there_is_room(project, small_disk):
-    (project.path / "data").symlink_to(small_disk)
+def goes_on_when_there_is_room(project, disk):
     project.change("params/one.py", "epochs=3", "epochs=30")
-    filler = small_disk / "filler"
+    filler = disk / "filler"
     filler.write_bytes(b"x" * 320_000)
     result = project.run("--no-report")
     assert result.returncode != 0
-    assert "No space left on device" in result.stdout + result.stderr
+    said = " ".join((result.stdout + result.stderr).split())
+    assert "Trainer exited with code 1" in said
+    assert re.search(r"The disk of '\S+_train_run' is full: \d+ bytes are left", said), said
+    assert "Last good checkpoint" in said
     filler.unlink()
     result = project.run("--no-report")
     assert result.returncode == 0, result.stdout
