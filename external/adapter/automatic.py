@@ -13,9 +13,8 @@ from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.utilities.model_helpers import is_overridden
 from lightning.pytorch.utilities.signature_utils import is_param_in_hook_signature
 from torch import Tensor
-from torch.optim import LBFGS
-from torch.optim.optimizer import _global_optimizer_pre_hooks
 
+from .bare_optimizer import BareOptimizer
 from .fit import Fit
 
 
@@ -33,6 +32,7 @@ class Automatic:
         self._progress = fit.progress
         self._every = int(vars(trainer)["accumulate_grad_batches"])
         self._optimizer = trainer.optimizers[0]
+        self._bare = BareOptimizer(self._optimizer)
         self._strategy = fit.strategy
         self._context = fit.precision.context
         self._step = fit.strategy.training_step
@@ -52,7 +52,6 @@ class Automatic:
         self._has_before_step = fit.calls.has("on_before_optimizer_step")
         fit.strategy.before_step = self._before_step
         self._is_scaled = fit.precision.scaler is not None
-        self._takes_gradients = _takes_gradients(self._optimizer)
         self._batch: Any = None
         self._number = 0
         self._outputs: Any = None
@@ -111,14 +110,10 @@ class Automatic:
                     )
             elif self._is_scaled:
                 self._strategy.optimizer_step(self._optimizer, self._closure)
-            elif (
-                self._takes_gradients
-                and torch.is_grad_enabled()  # else the optimizer enables them for its closure
-                and not _has_pre_hooks(self._optimizer)
-            ):
+            elif self._bare.takes_gradients():
                 self._gradients()
                 self._before_step(self._optimizer)
-                self._optimizer.step()
+                self._bare.step()
             else:
                 self._optimizer.step(closure=self._closure_and_hooks)
             self._progress.steps += 1
@@ -190,7 +185,7 @@ class Automatic:
             epoch = self._progress.epochs_completed
             self._calls.optimizer_zero_grad(epoch, self._number, self._optimizer)
         else:
-            self._optimizer.zero_grad()
+            self._bare.zero_grad()
 
     def _before_step(self, optimizer: Any) -> None:
         """Call the hook between the gradients and the weights, and clip."""
@@ -213,24 +208,6 @@ class Automatic:
         before, self._logged.hook = self._logged.hook, hook
         yield
         self._logged.hook = before
-
-
-def _takes_gradients(optimizer: Any) -> bool:
-    """Return whether `step` may find the gradients there instead of computing them by a closure.
-
-    It is all the same to torch's own optimizers but LBFGS, and takes less time.
-    """
-    kind = type(optimizer)
-    is_torchs = kind.__module__.startswith("torch.optim.") and kind is not LBFGS
-    # A scheduler counts steps by a wrapper; another one may want the closure.
-    return is_torchs and (
-        "step" not in vars(optimizer) or hasattr(optimizer.step, "_wrapped_by_lr_sched")
-    )
-
-
-def _has_pre_hooks(optimizer: Any) -> bool:
-    """Return whether something is to be called before a step's gradients are computed."""
-    return bool(optimizer._optimizer_step_pre_hooks or _global_optimizer_pre_hooks)
 
 
 def takes_number(module: Any) -> bool:

@@ -1,8 +1,13 @@
 """`val_check_interval` as a time: validations come when Lightning's do, by one clock for both."""
 
 import itertools
+import json
+import os
+import subprocess
+import sys
 import warnings
 from datetime import timedelta
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -101,3 +106,21 @@ def test_what_is_no_time_is_refused_and_a_time_for_any_world():
             LeanTrainer(max_epochs=1, val_check_interval=wrong)
     with pytest.raises(Refused, match="some of which are faster"):
         LeanTrainer(max_epochs=1, val_check_interval=timedelta(hours=1), exact="world")
+
+
+@pytest.mark.slow
+def test_processes_whose_clocks_differ_validate_at_the_same_steps(tmp_path):
+    command = [
+        sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2",
+        str(Path(__file__).with_name("clock_ranks.py")), str(tmp_path),
+    ]  # fmt: skip
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=240)
+    assert done.returncode == 0, (done.stdout + done.stderr)[-6000:]
+    first, second = (json.loads((tmp_path / f"{rank}.json").read_text()) for rank in (0, 1))
+    assert first == second
+    # Seven seconds are over in three steps of the fast one; each sees its two batches of four.
+    assert first["whole"] == [[step, 2] for step in range(3, 25, 3)]
+    assert first["first"] + first["rest"] == first["whole"]
+    # They talk after the first batch, and then where the one that waits longest asks for it.
+    assert first["seldom"] == [[step, 2] for step in (6, 11, 16, 21)]
