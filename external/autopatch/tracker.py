@@ -36,7 +36,7 @@ class Tracker:
         self.on_begin: Callable[[], None] | None = None
         self.on_step: Callable[[int], None] | None = None
         self._thread = threading.get_ident()
-        self._seen: set[tuple[CodeType, int]] = set()
+        self._seen: dict[tuple[int, int], CodeType] = {}  # a code's own hash takes long
 
     # Called by the rewritten statements.
 
@@ -89,8 +89,8 @@ class Tracker:
         frame: FrameType | None = sys._getframe(1)
         while frame is not None:
             code = frame.f_code
-            if code.co_filename in self.sources and (code, frame.f_lasti) not in self._seen:
-                self._seen.add((code, frame.f_lasti))
+            if code.co_filename in self.sources and (id(code), frame.f_lasti) not in self._seen:
+                self._seen[id(code), frame.f_lasti] = code
                 statement = self.statement_at(frame)
                 if statement is not None:
                     self.trained.update(each.number for each in statement.chain())

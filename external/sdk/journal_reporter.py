@@ -1,6 +1,7 @@
 """Reports a session to a journal, and nothing else: the part that every run of ours shares."""
 
 import time
+from json.encoder import encode_basestring_ascii
 from pathlib import Path
 from typing import Any
 
@@ -55,8 +56,16 @@ def step_line(step: int, seconds: float, epoch: int | None) -> bytes:
 
 
 def metric_line(values: dict[str, Any], step: int, epoch: int | None) -> bytes:
-    """Return the journal's line of some values."""
-    now = round(time.time(), 6)
-    return to_line(
-        {"event": "metric", "time": now, "step": step, "epoch": epoch, "metrics": values}
-    )
+    """Return the journal's line of some values; of numbers at half of what `to_line` costs."""
+    now = time.time()
+    numbers = []
+    for name, value in values.items():
+        if type(value) is not float or value - value != 0:  # text, say; or NaN, or infinite
+            record = {"event": "metric", "time": round(now, 6), "step": step, "epoch": epoch}
+            return to_line({**record, "metrics": values})
+        numbers.append(f"{encode_basestring_ascii(name)}: {value!r}")
+    known = "null" if epoch is None else epoch
+    return (
+        f'{{"event": "metric", "time": {now:.6f}, "step": {step}, "epoch": {known}, '
+        f'"metrics": {{{", ".join(numbers)}}}}}\n'
+    ).encode()
