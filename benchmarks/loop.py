@@ -9,10 +9,12 @@ its thread, which a busy machine disturbs least; each is divided by the raw loop
 round. Printed are the medians over the rounds, and whether a goal is met; the first round warms up.
 
 The data of "small" and "mid" are a TensorDataset, whose rows LeanTrainer takes at once for a batch
-where torch's loader takes and stacks them one by one: so it may be faster than raw. What the loop
-alone costs is to be seen at "pre-batched".
+where torch's loader takes and stacks them one by one; and in all cases it leaves out what torch's
+optimizers tell profilers and hooks that are not there. So it may be faster than raw. What seeding,
+hooks, logging and the loop cost by themselves is to be seen at "pre-batched" against "raw bare".
 
     raw           for batch in loader: loss, zero_grad, backward, step
+    raw bare      the same, but what LeanTrainer leaves out of an optimizer's calls is left out, too
     lean          LeanTrainer, nothing overridden, nothing logged
     lean+log      six hooks overridden and self.log at each step
     lean+run      the same with a store and a journal, as our trainer runs it
@@ -46,6 +48,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
 from curitorch.external.adapter import LeanTrainer
+from curitorch.external.adapter.bare_optimizer import BareOptimizer
 
 Batch = tuple[Tensor, Tensor]
 Times = tuple[float, float, float]
@@ -185,7 +188,7 @@ CASES: dict[str, Callable[[int], Case]] = {
 }
 
 
-def raw(case: Case, folder: Path, *, ranks: int = 1, parts: int = 1) -> None:
+def raw(case: Case, folder: Path, *, ranks: int = 1, parts: int = 1, bare: bool = False) -> None:
     """Train as PyTorch's tutorials do, each batch in `parts` whose gradients are added."""
     model: nn.Module = case.model(Mlp)
     sampler = None
@@ -193,7 +196,9 @@ def raw(case: Case, folder: Path, *, ranks: int = 1, parts: int = 1) -> None:
         model = nn.parallel.DistributedDataParallel(model)
         if case.loaded:
             sampler = torch.utils.data.DistributedSampler(case.data)
-    optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
+    optimizer: Any = torch.optim.Adam(model.parameters(), lr=1e-3)
+    if bare:
+        optimizer = BareOptimizer(optimizer)
     for batch in case.loader(sampler):
         optimizer.zero_grad()
         whole = [batch]
@@ -240,6 +245,7 @@ def lightning(kind: type[Mlp], **options: Any) -> Way:
 
 MODES: dict[str, Way] = {
     "raw": raw,
+    "raw bare": functools.partial(raw, bare=True),
     "lean": lean(Mlp),
     "lean+log": lean(BusyMlp),
     "lean+run": lean(BusyMlp, run=True),

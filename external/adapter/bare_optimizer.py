@@ -1,8 +1,9 @@
 """An optimizer's step and zeroing, without what torch does around them where nobody asks for it.
 
-`Optimizer.step` and `zero_grad` tell a profiler and a compiler of themselves and look for hooks, for
-about 40 µs each in a training step. For torch's own optimizers that is left out while no profiler runs
-and no hook is registered; what somebody has overridden, wrapped or replaced is called as it is.
+`Optimizer.step` and `zero_grad` tell a profiler and a compiler of themselves and look for hooks,
+for about 40 µs each in a training step. For torch's own optimizers that is left out while no
+profiler runs and no hook is registered; what somebody has overridden, wrapped or replaced is called
+as it is.
 """
 
 from typing import Any

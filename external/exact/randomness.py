@@ -9,6 +9,7 @@ killed attempt in between change nothing.
 import contextlib
 import functools
 import hashlib
+import itertools
 import random
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
@@ -20,6 +21,7 @@ from torch.utils.data import Dataset
 _PYTHONS: Any = random._inst
 """The generator behind the functions of `random`."""
 _seed_python = super(random.Random, random.Random).seed
+_AT_ONCE = 32
 
 
 class SeededBatch(list[int]):
@@ -69,6 +71,16 @@ def derive_seed(seed: int, role: str, *position: int) -> int:
     hashed = _begun(seed, role).copy()
     hashed.update(repr(position).encode())
     return int.from_bytes(hashed.digest()) >> 1
+
+
+def derive_seeds(seed: int, role: str, epoch: int, begin: int, rank: int) -> Iterator[int]:
+    """Yield the seeds of an epoch's batches from number `begin` on, without end.
+
+    Some are derived at once: of a step's time one takes 8 µs alone, and 1.5 µs after another.
+    """
+    for first in itertools.count(begin, _AT_ONCE):
+        batches = range(first, first + _AT_ONCE)
+        yield from [derive_seed(seed, role, epoch, batch, rank) for batch in batches]
 
 
 @functools.lru_cache(256)

@@ -7,7 +7,7 @@ from torch.utils.data import DataLoader
 
 from .own_order import OwnOrder
 from .patient_workers import patient_workers
-from .randomness import SeededDataset, derive_seed, seed_generators
+from .randomness import SeededDataset, derive_seed, derive_seeds, seed_generators
 from .sampling import GlobalBatchSampler
 from .tensor_batches import TensorBatches, as_it_is, stacks_tensors
 
@@ -47,15 +47,16 @@ class SeededLoader(DataLoader[Any]):
 
     def _seeded(self, loaded: Iterator[Any], epoch: int, done: int) -> Iterator[Any]:
         batches, number = self.batches, done - 1
-        seed, rank, role = batches.seed, batches.rank, f"{batches.role}step"
+        seed, rank, role = batches.seed, batches.rank, batches.role
+        seeds = derive_seeds(seed, f"{role}step", epoch, done, rank)
         forget_before = batches.forget_before if isinstance(batches, OwnOrder) else None
         for number, batch in enumerate(loaded, start=done):
             if forget_before is not None:
                 forget_before(number)
-            seed_generators(derive_seed(seed, role, epoch, number, rank))
+            seed_generators(next(seeds))
             yield batch
         # Asked before the last step where the length is not known.
-        seed_generators(derive_seed(seed, f"{batches.role}last step", epoch, number, rank))
+        seed_generators(derive_seed(seed, f"{role}last step", epoch, number, rank))
 
     def state_at(self, epoch: int, done: int, *, over: bool) -> dict[str, Any] | None:
         """Return what the order needs to be entered there, or None if it needs nothing."""

@@ -10,7 +10,7 @@ from typing import Any
 
 from .own_order import Bookmarks, tell_epoch
 from .patient_workers import patient_workers
-from .randomness import derive_seed, seed_generators
+from .randomness import derive_seed, derive_seeds, seed_generators
 from .sampling import Position
 
 _NONE = object()
@@ -59,6 +59,7 @@ class WatchedLoader:
             batches = iter(self.loader)
         bookmarks = self._bookmarks
         has_state = bookmarks.holder is not None
+        seeds = derive_seeds(self.seed, "step", epoch, max(number, done), self.rank)
         upcoming = self._load(batches, epoch, number)
         while upcoming is not _NONE:
             batch = upcoming
@@ -69,7 +70,7 @@ class WatchedLoader:
                     bookmarks.mark(number + 1, over=True)
                 bookmarks.forget_before(number)
             if number >= done:
-                self._seed("step", epoch, number)
+                seed_generators(next(seeds))
                 yield batch
             number += 1
             if not has_state:
