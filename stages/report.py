@@ -5,6 +5,7 @@ It goes into curifactory's report, and as plain files into the run directory's `
 
 import base64
 import logging
+import os
 import re
 from typing import TYPE_CHECKING, Any
 
@@ -30,6 +31,10 @@ if TYPE_CHECKING:
     import pandas as pd
 
 __all__ = ["checkpoint_table", "curves", "images", "metric_table", "report_training", "run_report"]
+
+
+_NAME = "run"
+_LONGEST_NAME = 255  # bytes, of a file on the usual file systems
 
 
 def report_training(
@@ -62,7 +67,25 @@ def _report(record: Record, run: TrainingRun, failure: TrainerFailed | None) -> 
     with whole_file(folder / "checkpoints.csv") as temporary:
         checkpoint_table(run).to_csv(temporary, index=False)
     parts = run_report(run, drawn, failure=failure)
-    record.report(HTMLReporter(parts, name="run", group="training"))
+    record.report(HTMLReporter(parts, name=_NAME, group="training"))
+
+
+def check_name(record: Record) -> None:
+    """Refuse before a training what would only fail after it: a name that no file can have.
+
+    Raises:
+        ValueError: curifactory cannot keep the report under the parameter set's name.
+    """
+    if record.params is None:
+        return
+    name = f"{record.params.name}_{record.manager.current_stage_name}_{_NAME}.pkl"
+    found = "a '/' in it" if "/" in name else f"{len(os.fsencode(name))} bytes with the stage's"
+    if "/" in name or len(os.fsencode(name)) > _LONGEST_NAME:
+        raise ValueError(
+            f"The parameter set's name {record.params.name!r} has {found}, and curifactory keeps "
+            f"the report in a file of that name. Give a name without '/', {_LONGEST_NAME} bytes "
+            "long with the stage's at most."
+        )
 
 
 def run_report(

@@ -18,7 +18,7 @@ from .failure import TrainerFailed, TrainerStopped
 from .interruption import Interruption
 from .launchers import Launcher, LocalLauncher
 from .overwriting import empty, is_to_be_overwritten
-from .report import report_training
+from .report import check_name, report_training
 from .slurm.launcher import SlurmLauncher
 from .sweep_members import collect, raise_failure
 
@@ -64,9 +64,11 @@ def run_training(
         JobNotSubmitted: `slurm.submit` is False; the message says where the job's script is.
         SlurmUnreachable: Slurm did not answer, or refused the job.
         RunLocked: Somebody else trains in this run directory.
+        ValueError: The parameter set's name cannot be that of a file.
         ObjectNotFound: The settings name a model or data that is not there.
         KeyboardInterrupt: Ctrl-C, after the ranks have saved and stopped.
     """
+    check_name(record)
     params: Any = record.params
     own = trainer in OWN_TRAINERS
     settings = settings or (getattr(params, "trainer", None) if own else None)

@@ -184,3 +184,16 @@ def compare(record, records, run):
     for path in project.runs():
         assert len(project.attempts(path)) == 1  # not once in the child and again in the parent
         assert json.loads((path / "manifest.json").read_text())["attempts"] == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "found"), [("lr/0.1", "a '/' in it"), ("n" * 245, "259 bytes with the stage's")]
+)
+def test_a_name_that_no_report_can_have_is_refused_before_the_training(project, name, found):
+    project.change("params/one.py", 'name="one"', f'name="{name}"')
+    result = project.run()
+    assert result.returncode == 1
+    said = " ".join((result.stdout + result.stderr).split())
+    assert f"The parameter set's name '{name}' has {found}, and curifactory" in said
+    assert "Launching" not in result.stdout
+    assert not project.runs()
