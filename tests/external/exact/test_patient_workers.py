@@ -117,7 +117,7 @@ if __name__ == "__main__":
     assert worker.is_alive()
     worker.terminate()
     worker.join(10)
-    print("ended", worker.exitcode)
+    print("ended", worker.exitcode, flush=True)
     os._exit(0)
 """
 
