@@ -65,6 +65,10 @@ class StateWriter:
             self._held.callback(self._parts.close)
 
     @property
+    def _savers(self) -> list[Saver | PartsSaver]:
+        return [each for each in (self._saver, self._parts) if each is not None]
+
+    @property
     def is_open(self) -> bool:
         """Whether this is the process that writes."""
         return self._saver is not None
@@ -130,7 +134,9 @@ class StateWriter:
             checkpoint = gathered(checkpoint, rank=self._fit.strategy.global_rank)
         elif parts is not None:
             return _failure_of(lambda: parts.save(step, checkpoint, **how, group=group))
-        return _failure_of(lambda: saver and saver.save(step, checkpoint, **how))
+        if saver is None:
+            return None
+        return _failure_of(lambda: saver.save(step, checkpoint, **how))
 
     def failure(self, *, wait: bool = False) -> Exception | None:
         """Return why a save failed that was under way, as far as it is known; None: none did.
@@ -146,7 +152,7 @@ class StateWriter:
         Raises:
             OSError, StoreError: A save failed.
         """
-        for saver in filter(None, (self._saver, self._parts)):
+        for saver in self._savers:
             saver.poll()
 
     def wait(self) -> None:
@@ -155,7 +161,7 @@ class StateWriter:
         Raises:
             OSError, StoreError: A save failed.
         """
-        for saver in filter(None, (self._saver, self._parts)):
+        for saver in self._savers:
             saver.wait()
 
     def close(self) -> None:

@@ -22,6 +22,7 @@ from .fit import Fit
 from .grains import Grain
 from .log_rules import BY_STEP
 from .tree_reduction import GradientTree
+from .world_metrics import WorldMetrics
 
 _PLAIN = ("auto", "ddp")
 
@@ -81,6 +82,8 @@ class WorldAutomatic(Automatic):
         )
         self._buffers = _persistent_buffers(fit.module)
         self._versions = self._versions_now()
+        self._metrics = WorldMetrics(fit)
+        fit.logged.judge = self._metrics.judge  # type: ignore[attr-defined]
         self._grain: Grain = Grain(0, 0, 0, 0, 1.0, True, True)
         self._call_hooks_once_a_batch()
 
@@ -108,6 +111,7 @@ class WorldAutomatic(Automatic):
             def on_train_batch_end(outputs: Any, batch: Any, number: int) -> None:
                 if self._grain.is_last:
                     end(outputs, batch, self._grain.batch)
+                    self._metrics.check()
 
             calls.on_train_batch_end = on_train_batch_end  # type: ignore[attr-defined]
 
@@ -116,7 +120,11 @@ class WorldAutomatic(Automatic):
         self._grain = self._place()
         if self._grain.is_first:
             self._versions = self._versions_now()
-        return super().run(batch, self._grain.batch, accumulates=not self._grain.is_last)
+            self._metrics.remember()
+        outputs = super().run(batch, self._grain.batch, accumulates=not self._grain.is_last)
+        if self._grain.is_last:
+            self._metrics.check()
+        return outputs
 
     def _place(self) -> Grain:
         """Return the grain under way."""

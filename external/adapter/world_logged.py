@@ -3,7 +3,8 @@
 Each value is kept with the place of its grain. Now and then, at the same batches everywhere, the
 processes put theirs together, and take them in the order of the grains as one process would: sums
 and means have the same bits, and a step's value is of its whole global batch. A hook that comes
-once for a global batch counts where its first grain is, or its last one, and nowhere else.
+once for a global batch counts where its first grain is, or its last one, and nowhere else. What
+torchmetrics count is not among it: see `world_metrics`.
 """
 
 import builtins
@@ -14,6 +15,7 @@ from typing import Any
 import torch
 import torch.distributed as dist
 from torch import Tensor
+from torchmetrics import Metric
 
 from .gathered import Gathered
 from .log_phases import Values
@@ -30,6 +32,7 @@ Place = tuple[int, int, int]
 """The global batch in its epoch, the grain in it, and how many grains it has."""
 Contribution = tuple[int, int, Any, int, torch.dtype]
 """Batch, grain, value, samples and its type."""
+Judge = Callable[[LoggedValue, Metric], None]
 
 
 class GrainValue(LoggedValue):
@@ -37,16 +40,17 @@ class GrainValue(LoggedValue):
 
     Args:
         place: Returns the place of the grain under way.
+        judge: Is told of a torchmetrics object, which counts as it likes.
         described: Of `LoggedValue`.
 
     Attributes:
         waiting: What was logged in this process since all was put together.
     """
 
-    __slots__ = ("_place", "waiting")
+    __slots__ = ("_judge", "_place", "waiting")
 
-    def __init__(self, *, place: Callable[[], Place], **described: Any) -> None:
-        self._place = place
+    def __init__(self, *, place: Callable[[], Place], judge: Judge, **described: Any) -> None:
+        self._place, self._judge = place, judge
         self.waiting: list[Contribution] = []
         super().__init__(**described)
         if self.is_tensor:
@@ -63,6 +67,11 @@ class GrainValue(LoggedValue):
         if self.hook not in _OF_GRAINS and grain != (0 if self.hook in _OF_FIRST else grains - 1):
             return
         self.waiting.append((batch, grain, value.clone(), samples, value.dtype))
+
+    def add_metric(self, metric: Metric) -> None:
+        """Take a torchmetrics object, which gathers by itself."""
+        self._judge(self, metric)
+        super().add_metric(metric)
 
     def take(self, contributions: Sequence[Contribution], device: torch.device) -> None:
         """Take what all processes logged, in the order of the grains."""
@@ -121,7 +130,12 @@ class WorldLogged(Logged):
         self._world_size, self._device = world_size, device
         self._every = self.log_every_n_steps if self.has_logger else 0
         self.place: Callable[[], Place] = lambda: (0, 0, 1)
-        self._make = partial(GrainValue, place=lambda: self.place())
+        self.judge: Judge = lambda logged, metric: None
+        self._make = partial(
+            GrainValue,
+            place=lambda: self.place(),
+            judge=lambda logged, metric: self.judge(logged, metric),
+        )
         self._train = self._active = Gathered(is_train=True, make=self._make)
 
     def fold(self) -> None:

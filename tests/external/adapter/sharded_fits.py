@@ -1,7 +1,7 @@
 """Lean fits with FSDP2 in each of several processes that something happens to: FOLDER CASE…
 
-Each case trains world_fits's "clipping" in a store of its name, and saves after steps 4 and 8 and at
-the end, 12; "NAME=CASE" does so in the store NAME. It goes on from what is there.
+Each case trains world_fits's "clipping" in a store of its name, and saves after steps 4 and 8 and
+at the end, 12; "NAME=CASE" does so in the store NAME. It goes on from what is there.
 """
 
 import importlib.util

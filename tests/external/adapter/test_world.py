@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 import torch
 from torch.utils.data import DataLoader, WeightedRandomSampler
+from torchmetrics import CatMetric, MaxMetric, MeanMetric
+from torchmetrics.classification import BinaryAccuracy
 
 from curitorch.external.adapter import LeanTrainer
 from curitorch.external.refused import Refused
@@ -34,12 +36,17 @@ def _one_thread():
 
 def test_two_processes_train_what_one_does_and_one_goes_on_from_two(tmp_path):
     name, asked = "noise and augmentation", "noise, stopped by the last rank"
+    counts = "counts in training"
     plan = [
         {"case": name, "to": "two"},
         {"case": name, "to": "stopped", "steps": 8},
         {"case": asked, "to": "asked to stop"},
+        {"case": counts, "to": counts},
     ]
     fits.launch(plan, tmp_path, 2)
+    counted = fits.fit(fits.CASES[counts])
+    assert 0 < counted["metrics"]["right"] < 1
+    assert fits.same(counted, fits.outcome(tmp_path / counts))
     alone = fits.fit(fits.CASES[name])
     assert fits.same(alone, fits.outcome(tmp_path / "two"))
     resumed = fits.fit(fits.CASES[name], source=tmp_path / "stopped")
@@ -51,7 +58,9 @@ def test_two_processes_train_what_one_does_and_one_goes_on_from_two(tmp_path):
 @pytest.mark.slow
 @pytest.mark.timeout(1200)
 def test_two_then_one_then_four_then_two_processes_end_as_one(tmp_path):
-    names = [name for name, case in fits.CASES.items() if "stop_at" not in case.get("net", {})]
+    # What torchmetrics counted before a change of processes is not in the epoch's value.
+    left_out = {"stop_at", "counts"}
+    names = [n for n, case in fits.CASES.items() if not left_out & case.get("net", {}).keys()]
     alone = {name: fits.fit(fits.CASES[name]) for name in names}
     # Half of the cases are handed over, the others are whole in two or in four processes.
     handed, whole_by_two, whole_by_four = names[::2], names[1::4], names[3::4]
@@ -162,9 +171,66 @@ class Own(torch.utils.data.Sampler):
         return 46
 
 
+class Counted(fits.Net):
+    """Counts in its training steps by a torchmetrics object."""
+
+    def __init__(self, metric, *, monitor="mean", **how):
+        super().__init__()
+        self.counted, self.monitor, self.how = metric, monitor, how
+
+    def training_step(self, batch, batch_idx):
+        loss = super().training_step(batch, batch_idx)
+        self.counted.update(*[(batch[1].flatten() > 0).int()] * self.arguments())
+        if self.how:
+            self.log("counted", self.counted, **self.how)
+        return loss
+
+    def arguments(self):
+        return 2 if isinstance(self.counted, BinaryAccuracy) else 1
+
+    def configure_optimizers(self):
+        found = super().configure_optimizers()
+        plateau = torch.optim.lr_scheduler.ReduceLROnPlateau(found["optimizer"])
+        return {**found, "lr_scheduler": {"scheduler": plateau, "monitor": self.monitor}}
+
+
+def warned(net):
+    """Train; return what was said of torchmetrics."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        trainer = LeanTrainer(max_epochs=1, accelerator="cpu", exact="world")
+        trainer.fit(net, fits.data(), fits.data(20, shuffle=False))
+    return [str(each.message) for each in caught if "the value itself" in str(each.message)]
+
+
+def test_what_torchmetrics_count_in_training_is_said_if_its_order_matters():
+    steps, epoch = {"on_step": True, "on_epoch": True}, {"on_step": False, "on_epoch": True}
+    for metric in (BinaryAccuracy(), MaxMetric()):
+        assert warned(Counted(metric)) == warned(Counted(metric, **epoch)) == []
+    assert warned(Counted(BinaryAccuracy(), monitor="counted", **epoch)) == []
+    assert warned(Counted(BinaryAccuracy(), monitor="counted_epoch", **steps)) != []
+    (of_sums,) = warned(Counted(MeanMetric()))
+    assert "The metric 'counted' counts in training steps" in of_sums
+    assert "the last bits of its mean_value and weight depend on the number of processes" in of_sums
+    (of_lists,) = warned(Counted(CatMetric(), **epoch))
+    assert "of its value depend" in of_lists
+    (of_steps,) = warned(Counted(BinaryAccuracy(), **steps))
+    assert "a step's value is of one process's last grain" in of_steps
+
+
+def looking_at_a_sum():
+    return Counted(MeanMetric(), monitor="counted", on_step=False, on_epoch=True)
+
+
+def looking_at_a_step():
+    return Counted(BinaryAccuracy(), monitor="counted_step", on_step=True, on_epoch=True)
+
+
 @pytest.mark.parametrize(
     ("match", "given"),
     [
+        ("looks at 'counted', a MeanMetric that counts in training", {"net": looking_at_a_sum}),
+        ("looks at 'counted_step', a BinaryAccuracy", {"net": looking_at_a_step}),
         ("buffer 'seen' changed in a training step", {"net": Counting}),
         ("on_train_batch_start returned -1", {"net": Leaving}),
         ("automatic_optimization", {"net": Manual}),

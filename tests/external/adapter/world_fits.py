@@ -23,6 +23,7 @@ from lightning.pytorch import LightningModule
 from lightning.pytorch.loggers.logger import DummyLogger
 from torch.utils.data import DataLoader, TensorDataset
 from torchmetrics import MeanMetric
+from torchmetrics.classification import BinaryAccuracy
 
 from curitorch.external.adapter import LeanTrainer
 from curitorch.external.state_files import newest_state
@@ -36,14 +37,16 @@ SAMPLES, BATCH = 46, 8  # the last global batch has 6
 class Net(LightningModule):
     """Every feature that a case may switch on."""
 
-    def __init__(self, *, norm="none", scheduler="step", noise=False, skips=False, stop_at=0):
+    def __init__(
+        self, *, norm="none", scheduler="step", noise=False, skips=False, counts=False, stop_at=0
+    ):
         super().__init__()
         norms = {"none": torch.nn.Identity, "layer": lambda: torch.nn.LayerNorm(16)}
         self.layers = torch.nn.Sequential(
             torch.nn.Linear(3, 16), norms[norm](), torch.nn.Tanh(), torch.nn.Dropout(0.3),
             torch.nn.Linear(16, 1),
         )  # fmt: skip
-        self.mean = MeanMetric()
+        self.mean, self.right = MeanMetric(), BinaryAccuracy() if counts else None
         self.rare = torch.nn.Linear(3, 1)
         self.scheduler, self.noise, self.skips = scheduler, noise, skips
         self.stop_at, self.stop, self.fail_at = stop_at, None, None
@@ -59,6 +62,9 @@ class Net(LightningModule):
             out = out + self.rare(x)  # some grains have no gradient for it
         loss = torch.nn.functional.mse_loss(out, y)
         self.log("loss", loss, on_step=True, on_epoch=True)
+        if self.right is not None:
+            self.right.update(out > 0, y > 0)
+            self.log("right", self.right, on_step=False, on_epoch=True)
         if float(x[0, 1]) > 1:
             self.log("rare", loss, on_epoch=True)  # by some processes alone
         return loss
@@ -142,6 +148,7 @@ CASES = {
         "net": {"noise": True, "stop_at": 2},
         "data": {"augmented": True},
     },
+    "counts in training": {"net": {"counts": True}},
     "workers": {"data": {"augmented": True, "num_workers": 1}},
     "persistent workers": {
         "data": {"augmented": True, "num_workers": 2, "persistent_workers": True}
