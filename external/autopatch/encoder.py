@@ -14,6 +14,7 @@ from . import generators, iterators, loader_iterators
 from .builtin_iterators import left_of, tells_what_is_left
 from .callables import parts_of
 from .kinds_of_values import (
+    SCALARS,
     attributes,
     is_emptied,
     is_large,
@@ -49,11 +50,11 @@ class Encoder:
 
     def encode(self, value: Any) -> Any:
         """Return `value` as plain data."""
+        if type(value) in SCALARS or value is None:  # most are
+            return value
         if iterators_like(value):
             return self._iterator(value)
         kind = kind_of(value)
-        if kind == "scalar":
-            return value
         if kind == "opaque":
             if is_emptied(value):
                 self.unknown.append(

@@ -37,7 +37,7 @@ def put(state: dict[str, Any]) -> None:
 def of_python(state: Any) -> list[Any]:
     """Return the state of a `random.Random` as plain data."""
     version, words, gauss = state
-    return [version, torch.tensor(words, dtype=torch.int64), gauss]
+    return [version, torch.from_numpy(np.fromiter(words, np.int64, len(words))), gauss]
 
 
 def to_python(state: list[Any]) -> Any:
