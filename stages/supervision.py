@@ -59,7 +59,11 @@ def complete(
             run.path, list(command), world_size=launch.processes_per_node, nodes=launch.nodes
         )
         announce("Launching", command)
-        own = {} if saves is None else saves.prepare(attempt)
+        try:
+            own = {} if saves is None else saves.prepare(attempt)
+        except BaseException:
+            end_attempt(run.path, attempt, exit_code=1, outcome="failed")
+            raise
         exit_code, progress = _follow(record, run, attempt, launch, interruption, own)
         stopped = progress.stop_reason is not None and exit_code >= 0  # else it was killed
         if exit_code == 0 and not stopped:

@@ -205,6 +205,24 @@ def test_killed_between_its_last_upload_and_its_end_a_run_is_complete(sdk_projec
 
 
 @pytest.mark.slow
+def test_checkpoints_of_a_newer_curitorch_are_refused_before_the_script_begins(sdk_project):
+    assert sdk_project.run().returncode == 0
+    [path] = sdk_project.runs()
+    (path / "manifest.json").unlink()
+    for sidecar in (path / "checkpoints").glob("step-*.json"):
+        sidecar.write_text(json.dumps({**json.loads(sidecar.read_text()), "schema": 3}))
+    saved = (path / "saves/checkpoint.json").read_bytes()
+    result = sdk_project.run()
+    assert result.returncode == 1
+    said = result.stdout + result.stderr
+    assert "The newest checkpoint, of step 60, is for another curitorch" in said
+    run = TrainingRun(path)
+    assert [attempt.outcome for attempt in run.attempts()] == ["complete", "failed"]
+    assert not run.layout.logs(1).exists()
+    assert (path / "saves/checkpoint.json").read_bytes() == saved
+
+
+@pytest.mark.slow
 def test_a_script_that_stalls_is_reported_with_stacks_and_killed_only_if_told_so(
     sdk_project, monkeypatch
 ):
