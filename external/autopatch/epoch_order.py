@@ -17,7 +17,8 @@ class RanksBefore:
 RANKS = RanksBefore()
 
 
-def _owned_generators(loader: Any) -> list[torch.Generator]:
+def owned_generators(loader: Any) -> list[torch.Generator]:
+    """Return those that a loader and its samplers were given."""
     batches = loader.batch_sampler
     samplers = (loader.sampler, batches, getattr(batches, "sampler", None))
     found = [loader.generator, *(getattr(each, "generator", None) for each in samplers)]
@@ -29,7 +30,7 @@ def order_of(loader: Any) -> dict[str, Any]:
     """Return all that the order of an epoch may depend on."""
     return {
         "rng": generators.take_cpu(),
-        "own": [each.get_state() for each in _owned_generators(loader)],
+        "own": [each.get_state() for each in owned_generators(loader)],
         "epoch": getattr(loader.sampler, "epoch", None),
         "data": _counters(loader.dataset),
         "length": length_of(loader),
@@ -53,7 +54,7 @@ def _counters(dataset: Any) -> dict[str, Any]:
 def set_order(loader: Any, order: dict[str, Any]) -> None:
     """Let the next epoch of `loader` have the order that `order_of` returned."""
     generators.put(order["rng"])
-    for each, state in zip(_owned_generators(loader), order["own"], strict=False):
+    for each, state in zip(owned_generators(loader), order["own"], strict=False):
         each.set_state(state)
     if RANKS.before is None or isinstance(loader.dataset, IterableDataset):
         for name, value in order["data"].items():

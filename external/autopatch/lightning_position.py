@@ -4,7 +4,7 @@
 of samples is the script's own here, drawn from the global generators. In a checkpoint:
 
     {"batches": 3, "world_size": 1, "layout": null,
-     "ranks": [{"rng": {…}, "loaders": [{…}], "consumed": [False]}]}
+     "ranks": [{"rng": {…}, "loaders": [{…}], "consumed": [False], "fetched": 1}]}
 
 `layout` is that of gradients, see `gradient_layout`.
 """
@@ -14,6 +14,7 @@ from typing import Any
 
 from lightning.pytorch import Callback, LightningModule, Trainer
 from torch.nn.parallel import DistributedDataParallel
+from torch.utils.data import DataLoader
 
 from ..exact import gradient_layout
 from ..exact.exact_resume import install
@@ -21,6 +22,8 @@ from ..exact.rank_parts import gathered
 from . import generators, iterators, loader_iterators
 from .fetches import replay
 from .findings import Findings
+from .loader_iterators import FRAMEWORKS
+from .rest_of_epoch import rest_of_epoch
 
 KEY = "curitorch_autopatch"
 
@@ -33,7 +36,9 @@ class LightningPosition(Callback):
         self._arrived = arrived
         self._rng: dict[str, Any] | None = None
         self._batches: int | None = None  # of the epoch, whose next is fetched; None: no epoch yet
+        self._fetched = 1  # of its batches, those that are not trained on yet
         self._saved: dict[str, Any] | None = None
+        self._saved_by = 0  # so many processes
         self._failed = False
         self._attached: Trainer | None = None
 
@@ -49,19 +54,22 @@ class LightningPosition(Callback):
         saved = checkpoint.get(KEY)
         if saved is None:
             return
-        if saved["world_size"] != trainer.world_size or len(saved["ranks"]) != trainer.world_size:
+        self._saved_by = saved["world_size"]
+        parts = saved["ranks"]  # only of rank 0, if it saved alone after an error
+        own = dict(parts[trainer.global_rank % len(parts)])
+        if self._saved_by != trainer.world_size:  # all divide the order of one
+            own["loaders"] = parts[0]["loaders"]
+        elif len(parts) != self._saved_by:
             self._findings.add(
                 "lightning.pytorch.Trainer",
-                f"it was saved by {saved['world_size']} processes, here are {trainer.world_size}: "
-                "the epoch under way begins anew in its middle",
+                "rank 0 saved alone, after an error: the others go on with its generators",
             )
-            return
-        own = saved["ranks"][trainer.global_rank]
         self._saved = {**own, "batches": saved["batches"], "layout": saved.get("layout")}
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Be called where an epoch's iterators are made."""
         self._lay_out_gradients(trainer)
+        self._divide_anew(trainer)
         if self._attached is trainer:
             return
         self._attached = trainer
@@ -71,17 +79,26 @@ class LightningPosition(Callback):
         def on_run_start(data_fetcher: Any) -> None:
             before = data_fetcher.iterator
             made = data_fetcher.combined_loader._iterator
-            begin_batches(data_fetcher)
             saved, self._saved = self._saved, None
+            if saved is not None:  # a validation may be left to do, in which that was saved
+                self._arrived()
+                generators.put(saved["rng"])
+            begin_batches(data_fetcher)
             if saved is None:
                 return
-            self._arrived()
             if saved["batches"] is not None:
                 _rebuild(data_fetcher, saved, self._findings)
             elif data_fetcher.combined_loader._iterator is made and before is not None:
                 iter(data_fetcher)  # Lightning made it before the generators were put back
 
+        validate = epoch_loop.val_loop.run
+
+        def run() -> Any:  # a boundary: a stop does not wait for the end of a validation
+            self._rng, self._fetched = generators.take(), 0
+            return validate()
+
         epoch_loop.on_run_start = on_run_start  # type: ignore[method-assign]
+        epoch_loop.val_loop.run = run  # type: ignore[method-assign]
 
     def _lay_out_gradients(self, trainer: Trainer) -> None:
         model = trainer.strategy.model
@@ -96,6 +113,41 @@ class LightningPosition(Callback):
         if self._saved is not None and self._saved["layout"] is not None:
             gradient_layout.put_layout(model, self._saved["layout"])
 
+    def _divide_anew(self, trainer: Trainer) -> None:
+        """Let the loops stand as many batches before the end of the epoch as are left of it."""
+        saved = self._saved
+        if saved is None or saved["batches"] is None or self._saved_by == trainer.world_size:
+            return
+        loop = trainer.fit_loop
+        assert loop._combined_loader is not None
+        loaders, total = loop._combined_loader.flattened, loop.max_batches
+        every, back = trainer.accumulate_grad_batches, saved["fetched"] + saved["ahead"]
+
+        def number_of_batches(least: int) -> int:  # the steps end where those of the epoch do
+            return int(min(total, least + (total - least) % every))
+
+        found, nodes = None, saved["loaders"]
+        if len(loaders) == 1 and None not in nodes and isinstance(loaders[0], DataLoader):
+            FRAMEWORKS.number_of_batches = number_of_batches
+            done = nodes[0]["yielded"] - back
+            found = rest_of_epoch(nodes[0], loaders[0], done, number_of_batches)
+        if found is None:
+            self._findings.add(
+                "lightning.pytorch.Trainer",
+                f"it was saved by {self._saved_by} processes, here are {trainer.world_size}, and "
+                "the order of its samples cannot be divided anew: the epoch under way begins anew "
+                "in its middle",
+            )
+            self._saved = None
+            return
+        progress = loop.epoch_loop.batch_progress.current
+        if total == len(loaders[0]):  # else it has a limit, and so many are done
+            batches = int(total) - len(found[0].batches) + found[1]
+            progress.ready = progress.started = batches  # type: ignore[attr-defined]
+            progress.processed = progress.completed = batches  # type: ignore[attr-defined]
+        nodes[0]["fetches"] = []
+        saved["index"] = progress.completed + back
+
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """A boundary, where no iterator of the epoch is made yet."""
         if self._saved is not None:
@@ -107,7 +159,7 @@ class LightningPosition(Callback):
         self, trainer: Trainer, pl_module: LightningModule, batch: object, batch_idx: int
     ) -> None:
         """A boundary, behind the fetch of a batch."""
-        self._rng, self._batches = generators.take(), batch_idx
+        self._rng, self._batches, self._fetched = generators.take(), batch_idx, 1
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """There is no batch any more."""
@@ -126,6 +178,7 @@ class LightningPosition(Callback):
         if trainer.state.fn != "fit" or self._rng is None:
             return
         own: dict[str, Any] = {"rng": self._rng, "loaders": [], "consumed": [], "index": 0}
+        own["fetched"] = self._fetched
         fetcher = trainer.fit_loop._data_fetcher
         if self._batches is not None and fetcher is not None:
             assert fetcher.combined_loader._iterator is not None
@@ -148,8 +201,9 @@ class LightningPosition(Callback):
 
 
 def _rebuild(fetcher: Any, saved: dict[str, Any], findings: Findings) -> None:
-    """Let a fetcher give the batch that was fetched last, and go on from there."""
-    iterator, back = fetcher.combined_loader._iterator, 1 + saved["ahead"]
+    """Let a fetcher give the batch that was fetched last if it is left, and go on from there."""
+    iterator, back = fetcher.combined_loader._iterator, saved["fetched"] + saved["ahead"]
+    now = generators.take()
     for number, node in enumerate(saved["loaders"]):
         old = iterator.iterators[number]
         if node is None or not loader_iterators.is_one(old):
@@ -162,11 +216,11 @@ def _rebuild(fetcher: Any, saved: dict[str, Any], findings: Findings) -> None:
             continue
         fresh = loader_iterators.rebuild(node, old, back)
         iterator.iterators[number] = fresh
-        if node["fetches"]:
+        if node["fetches"] and back:
             replay(fresh, node["fetches"][-back:], None)
     if hasattr(iterator, "_consumed"):
         iterator._consumed = list(saved["consumed"])
     iterator._idx = saved["index"] - back
-    generators.put(saved["rng"])
+    generators.put(saved["rng"] if saved["fetched"] else now)
     if saved["ahead"]:
         fetcher.batches = [super(type(fetcher), fetcher).__next__() for _ in range(saved["ahead"])]

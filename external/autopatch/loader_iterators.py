@@ -14,12 +14,13 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from torch.utils.data import BatchSampler, DataLoader, IterableDataset
+from torch.utils.data import DataLoader, IterableDataset
 from torch.utils.data.dataloader import _BaseDataLoaderIter
-from torch.utils.data.distributed import DistributedSampler
 
+from . import shared_order
 from .epoch_order import RANKS, length_of, order_of, set_order
 from .fetches import Fetches
+from .rest_of_epoch import RestOfEpoch, is_divided_anew, rest_of_epoch
 from .worker_leash import with_workers_on_leash
 
 MARK = "_curitorch"
@@ -31,6 +32,8 @@ class Frameworks:
     have_loops = False
     rebuild: tuple[Any, Callable[[], Any]] | None = None
     """A loader, and what gives its next iterator in place of itself."""
+    number_of_batches: Callable[[int], int] = staticmethod(lambda least: least)
+    """See `rest_of_epoch`."""
 
 
 FRAMEWORKS = Frameworks()
@@ -39,15 +42,16 @@ FRAMEWORKS = Frameworks()
 class Position:
     """What is known of one iterator: its loader, and the generators as it began."""
 
-    __slots__ = ("before", "begun", "fetches", "first", "history", "is_rebuilt", "loader")
+    __slots__ = ("begun", "epoch", "fetches", "first", "history", "is_rebuilt", "loader", "rest")
 
-    def __init__(self, loader: Any, begun: dict[str, Any], history: list[Any]) -> None:
+    def __init__(self, loader: Any, begun: dict[str, Any], history: list[Any], epoch: Any) -> None:
         self.loader = loader
         self.begun = begun
         self.first: dict[str, Any] | None = None
         self.history = history
         self.is_rebuilt = False
-        self.before = 0  # samples of the epoch that another number of ranks has had
+        self.rest: dict[str, Any] | None = None  # of an epoch that another number of ranks began
+        self.epoch = epoch
         self.fetches: Fetches | None = None
 
 
@@ -67,8 +71,9 @@ def begin(loader: Any, make: Any) -> Any:
     if old is not None and hasattr(old, MARK):  # workers that stay
         position = getattr(old, MARK)
         history = [*position.history, [position.begun, old._num_yielded]]
+    epoch = shared_order.epoch_of(loader)
     it = with_workers_on_leash(make)
-    position = Position(loader, begun, history)
+    position = Position(loader, begun, history, epoch)
     setattr(it, MARK, position)
     if loader.num_workers == 0:
         ask = it._next_index
@@ -127,7 +132,8 @@ def describe(it: Any) -> dict[str, Any]:
         "first": position.first,
         "yielded": it._num_yielded,
         "history": position.history,
-        "before": position.before,
+        "order": shared_order.describe(position.loader, position.epoch),
+        "rest": position.rest,
         "fetches": [] if position.fetches is None else list(position.fetches.before),
     }
 
@@ -156,9 +162,11 @@ def rebuild(node: dict[str, Any], fresh: Any, back: int) -> Any:
             getattr(passed, MARK).begun = begun
             passed._num_yielded = yielded
     set_order(loader, node["begun"])
+    if is_divided_anew(node, loader):
+        found = rest_of_epoch(node, loader, count, FRAMEWORKS.number_of_batches)
+        if found is not None:
+            return _over_rest(found[0], loader, found[1])
     _check_length(loader, node["begun"])
-    if isinstance(loader.sampler, DistributedSampler) and (RANKS.before or node["before"]):
-        return _rest_of_epoch(node, loader, count)
     if RANKS.before:
         on_finding(
             "",
@@ -168,13 +176,7 @@ def rebuild(node: dict[str, Any], fresh: Any, back: int) -> Any:
     it = iter(loader)
     if node["first"] is not None:
         set_order(loader, node["first"])
-    if loader.num_workers == 0 and not isinstance(loader.dataset, IterableDataset):
-        for _ in range(count):
-            it._next_index()
-        it._num_yielded = count
-    else:
-        for _ in range(count):
-            next(it)
+    _pass_over(it, loader, count)
     if loader.num_workers == 0 and count == 0 and node["first"] is not None:
         _begin_order(it)
     getattr(it, MARK).is_rebuilt = True
@@ -191,32 +193,30 @@ def _begin_order(it: Any) -> None:
         it._dataset_fetcher.dataset_iter = itertools.chain(first, stream)
 
 
-def _rest_of_epoch(node: dict[str, Any], loader: Any, count: int) -> Any:
+def _over_rest(rest: RestOfEpoch, loader: Any, done: int) -> Any:
     """Return an iterator over what is left of an epoch that other ranks have begun."""
-    sampler, batches = loader.sampler, loader.batch_sampler
-    whole: DistributedSampler[Any] = DistributedSampler(
-        sampler.dataset, 1, 0, shuffle=sampler.shuffle, seed=sampler.seed, drop_last=False
-    )
-    whole.set_epoch(sampler.epoch)
-    before = node["before"]
-    if RANKS.before:
-        before += count * loader.batch_size * RANKS.before
-        count = 0
-    rest = list(whole)[before:]
-    rest += rest[: -len(rest) % sampler.num_replicas]
-    own = rest[sampler.rank :: sampler.num_replicas]
-    batches.sampler = own
+    batches = loader.batch_sampler
+    loader.__dict__["batch_sampler"] = rest.batches  # a DataLoader does not let it be set
     try:
         it = iter(loader)
-        if loader.num_workers == 0:
-            it._sampler_iter = iter(BatchSampler(own, loader.batch_size, loader.drop_last))
     finally:
-        batches.sampler = sampler
-    for _ in range(count):
-        next(it)
+        loader.__dict__["batch_sampler"] = batches
+    it._index_sampler = batches  # of the next epoch, if its workers stay
+    _pass_over(it, loader, done)
     position: Position = getattr(it, MARK)
-    position.before, position.is_rebuilt = before, True
+    position.rest, position.is_rebuilt = rest.described, True
     return it
+
+
+def _pass_over(it: Any, loader: Any, count: int) -> None:
+    """Let an iterator stand behind its first batches."""
+    if loader.num_workers == 0 and not isinstance(loader.dataset, IterableDataset):
+        for _ in range(count):
+            it._next_index()
+        it._num_yielded = count
+    else:
+        for _ in range(count):
+            next(it)
 
 
 def rebuild_workers(node: dict[str, Any], loader: Any) -> None:

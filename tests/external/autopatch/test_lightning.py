@@ -1,5 +1,6 @@
 """A Lightning Trainer in a script: the same prints, weights and logged values in all ways."""
 
+import collections
 import sys
 
 import pytest
@@ -20,11 +21,36 @@ def test_a_trainer_goes_on_exactly(runner, script, at):
     assert "Not exact" not in said
 
 
-def test_two_ranks_go_on_exactly_when_one_of_them_is_told_to_end(runner):
-    command = [
-        *(sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"),
-        *(runner.command("with_lightning.py")[1], "--devices", "2"),
+def test_a_stop_in_a_validation_begins_that_one_again(runner):
+    words = "with_lightning.py"
+    plain = runner.run(words, patched=False, SAY_VALIDATION="1")
+    stopped = runner.interrupt(words, after=9, SAY_VALIDATION="1")
+    assert (stopped.status, stopped.lines) == (143, plain.lines[:9])
+    assert stopped.lines[-1].startswith("validates 0")
+    rest = runner.run(words, SAY_VALIDATION="1")
+    assert rest.lines == plain.lines[8:], stopped.err + rest.err
+
+
+def launch(runner, ranks, *words):
+    return [
+        *(sys.executable, "-m", "torch.distributed.run", "--standalone"),
+        *(f"--nproc-per-node={ranks}", runner.command("with_lightning.py")[1]),
+        *(f"--devices={ranks}", *words),
     ]
+
+
+def samples(folder):
+    """Return how often each sample came, by epochs."""
+    found = collections.defaultdict(collections.Counter)
+    for path in folder.glob("samples-*"):
+        for line in path.read_text().splitlines():
+            epoch, sample = line.split()
+            found[int(epoch)][int(sample)] += 1
+    return found
+
+
+def test_two_ranks_go_on_exactly_when_one_of_them_is_told_to_end(runner):
+    command = launch(runner, 2, "--rows=96")
     plain = runner.run(None, command=command, patched=False)
     assert plain.status == 0, plain.err
     stopped = runner.interrupt(None, command=command, after=9)
@@ -33,3 +59,33 @@ def test_two_ranks_go_on_exactly_when_one_of_them_is_told_to_end(runner):
     assert rest.status == 0, rest.err
     assert stopped.lines + rest.lines == plain.lines, stopped.err + rest.err
     assert "Not exact" not in stopped.err + rest.err
+
+
+@pytest.mark.parametrize(
+    ("plan", "words"),
+    [
+        ([(1, 5), (2, 3), (3, 6), (1, None)], ["--rows=101"]),
+        ([(2, 5), (1, 3), (2, None)], ["--rows=101", "--workers=2", "--accumulate=2"]),
+        ([(1, 5), (2, None)], ["--rows=60", "--own-order"]),
+    ],
+)
+def test_other_numbers_of_ranks_take_each_sample_of_an_epoch_once(runner, plan, words):
+    """But for one that is repeated where ranks cannot divide it evenly."""
+    for ranks, after in plan:
+        options = {"command": launch(runner, ranks, *words), "OUT": str(runner.folder)}
+        done = runner.run(None, **options) if after is None else None
+        done = done or runner.interrupt(None, after=after, **options)
+        assert done.status == (0 if after is None else 1), done.err
+        assert "Not exact" not in done.err
+    found = samples(runner.folder)
+    rows = int(words[0].removeprefix("--rows="))
+    assert [len(each) for each in found.values()] == [rows] * 3
+    assert all(each.total() - rows < max(ranks for ranks, _ in plan) for each in found.values())
+
+
+def test_an_order_that_cannot_be_divided_anew_is_said(runner):
+    words = ["--rows=60", "--own-order"]
+    runner.interrupt(None, command=launch(runner, 2, *words), after=4)
+    rest = runner.run(None, command=launch(runner, 1, *words))
+    assert rest.status == 0, rest.err
+    assert "the order of its samples cannot be divided anew: the epoch under way begins" in rest.err

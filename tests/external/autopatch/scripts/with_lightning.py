@@ -16,6 +16,8 @@ parser.add_argument("--workers", type=int, default=0)
 parser.add_argument("--accumulate", type=int, default=1)
 parser.add_argument("--fail-at", type=int, default=-1)
 parser.add_argument("--devices", type=int, default=1)
+parser.add_argument("--rows", type=int, default=44)
+parser.add_argument("--own-order", action="store_true")
 args = parser.parse_args()
 warnings.simplefilter("ignore")
 logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
@@ -39,6 +41,17 @@ class Augmented(torch.utils.data.Dataset):
         return x + 0.1 * torch.randn(8) + 0.1 * random.random(), y, index
 
 
+class Shuffled(torch.utils.data.Sampler):
+    def __init__(self, data):
+        self.data = data
+
+    def __len__(self):
+        return len(self.data)
+
+    def __iter__(self):
+        return iter(random.sample(range(len(self.data)), len(self.data)))
+
+
 class Net(LightningModule):
     def __init__(self):
         super().__init__()
@@ -58,6 +71,8 @@ class Net(LightningModule):
 
     def validation_step(self, batch, index):
         x, y, _ = batch
+        if "SAY_VALIDATION" in os.environ and not self.trainer.sanity_checking:
+            say("validates", index, torch.rand(1).item())
         self.log("val", torch.nn.functional.cross_entropy(self.net(x), y))
 
     def configure_optimizers(self):
@@ -75,9 +90,11 @@ class Say(Callback):
 
 say("building")
 model = Net()
+rows = Augmented(args.rows)
+order = {"sampler": Shuffled(rows)} if args.own_order else {"shuffle": True}
 loaders = [
-    DataLoader(Augmented(count), 8, shuffle=shuffle, num_workers=args.workers)
-    for count, shuffle in ((44 if args.devices == 1 else 96, True), (16, False))
+    DataLoader(rows, 8, num_workers=args.workers, **order),
+    DataLoader(Augmented(16), 8, num_workers=args.workers),
 ]
 options = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False}
 trainer = Trainer(
