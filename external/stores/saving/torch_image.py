@@ -5,14 +5,12 @@ the archive's layout is computed first, so that the storages can be copied strai
 belong, into memory that is reused from save to save. `torch.load`, also with `mmap=True` and
 `weights_only=True`, opens the result.
 
-The structure is pickled as torch's own `_save` does it (torch/serialization.py of torch 2.13), but
-storages of a GPU stay where they are until they are copied; a test compares the bytes.
+The structure is pickled as torch's own `_save` does it, but storages of a GPU stay where they are
+until they are copied.
 """
 
 import ctypes
-import io
 import itertools
-import pickle
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -24,12 +22,12 @@ import torch
 from ..files.direct_file import DirectFile
 from ..store import StoredFile
 from . import host_copy, zip_records
+from .torch_structure import TorchStructure
 from .unchanged import Stretch
 from .zip_records import ALIGNMENT
 
 _FOLDER = "archive"
 _GPUS = ("cuda", "xpu")  # devices with streams
-_STORAGES = (torch.storage.TypedStorage, torch.UntypedStorage)
 _FETCHED = 64 << 20  # bytes of a GPU's storage that are on the CPU at a time
 
 
@@ -122,7 +120,7 @@ def lay_out(obj: object) -> TorchImage:
         pickle.PicklingError: Something in `obj` cannot be pickled.
         RuntimeError: Two tensors view the same memory as different types.
     """
-    structure = _Structure()
+    structure = TorchStructure()
     structure.dump(obj)
     records: list[tuple[str, bytes | torch.UntypedStorage]] = [
         ("data.pkl", structure.content.getvalue()),
@@ -176,37 +174,3 @@ def views_of(piece: Piece) -> Iterator[bytes | memoryview]:
         there = bytes_of(piece.data)
         for start in range(0, piece.size, _FETCHED):
             yield there[start : start + _FETCHED].cpu().numpy().data
-
-
-class _Structure(pickle.Pickler):
-    """Pickles all but the storages, which it numbers and collects."""
-
-    def __init__(self) -> None:
-        self.content = io.BytesIO()
-        super().__init__(self.content, protocol=2)
-        self.storages: list[torch.UntypedStorage] = []
-        self._numbers: dict[int, str] = {}  # by the address of torch's own object
-        self._types: dict[int, torch.dtype] = {}  # by the address of the bytes
-
-    def persistent_id(self, obj: Any) -> tuple[Any, ...] | None:
-        """Return what stands for a storage; None for all else."""
-        if not isinstance(obj, _STORAGES):  # called for each integer as well
-            return None
-        if isinstance(obj, torch.storage.TypedStorage):
-            storage, dtype = obj._untyped_storage, obj.dtype
-            count = storage.nbytes() // dtype.itemsize
-            kind = getattr(torch, obj._pickle_storage_type())  # type: ignore[no-untyped-call]
-        else:
-            storage, dtype, count = obj, torch.uint8, obj.nbytes()
-            kind = torch.UntypedStorage
-        address = storage.data_ptr()
-        if address and self._types.setdefault(address, dtype) != dtype:
-            raise RuntimeError(
-                "Cannot save multiple tensors or storages that view the same data as different "
-                "types"  # torch's own words
-            )
-        number = self._numbers.get(storage._cdata)
-        if number is None:
-            number = self._numbers[storage._cdata] = str(len(self.storages))
-            self.storages.append(storage)
-        return ("storage", kind, number, torch.serialization.location_tag(storage), count)

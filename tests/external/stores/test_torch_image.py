@@ -79,8 +79,15 @@ def test_the_archive_is_a_zip_file_with_the_names_that_torch_uses(tmp_path):
 
 def test_the_structure_is_pickled_byte_for_byte_as_torch_does_it(tmp_path):
     """Guards the one thing here that follows torch's own code: a new torch may change it."""
+    tagged = torch.ones(2)
+    tagged.tag = "of the user"
     obj = {
         **state(),
+        "tagged": tagged,
+        "negative": torch.ones(2, dtype=torch.complex64).conj().imag,
+        "nested": torch.nested.nested_tensor([torch.ones(2), torch.ones(3)]),
+        "double": torch.ones(2, dtype=torch.complex128),
+        "part": [torch.arange(9.0).view(3, 3)[1:, :2], torch.ones(1).expand(4)],
         "sparse": torch.eye(3).to_sparse(),
         "nowhere": torch.empty(3, 2, device="meta"),
         "bytes": torch.ones(3).untyped_storage(),
