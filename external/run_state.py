@@ -85,10 +85,10 @@ def run_state(run: Path, *, now: float | None = None) -> RunState:
         )
     silent = (time.time() if now is None else now) - _last_sign(run, last.started)
     allowed = SILENT_SECONDS if read_job(run) is None else SILENT_JOB_SECONDS
-    if not alive and silent > allowed and (here or holder is None):
+    if not alive and abs(silent) > allowed and (here or holder is None):
         return RunState(
             "interrupted",
-            f"Attempt {last.number} ended without a word, {_ago(silent)} ago; the same command "
+            f"Attempt {last.number} ended without a word, {_when(silent)}; the same command "
             "goes on from the newest checkpoint.",
         )
     where = f"on {last.host}, {last.world_size} processes"
@@ -103,9 +103,9 @@ def _logged(run: Path, now: float) -> RunState:
         return RunState("complete", "Logged by a Trainer, which ended well.")
     if status is not None:
         return RunState("failed", f"Logged by a Trainer, which ended as {status!r}.")
-    if silent <= SILENT_SECONDS:
+    if abs(silent) <= SILENT_SECONDS:
         return RunState("running", f"A Trainer logs here; last sign {_ago(silent)} ago.")
-    return RunState("interrupted", f"Its Trainer ended without a word, {_ago(silent)} ago.")
+    return RunState("interrupted", f"Its Trainer ended without a word, {_when(silent)}.")
 
 
 def _last_end(journal: Path) -> str | None:
@@ -147,6 +147,11 @@ def _last_sign(run: Path, started: float) -> float:
         return max(started, Layout(run).journal.stat().st_mtime)
     except OSError:
         return started
+
+
+def _when(silent: float) -> str:
+    """Return when the last sign was; one yet to come was written before a clock was set back."""
+    return f"{_ago(silent)} ago" if silent >= 0 else "at a time yet to come by this clock"
 
 
 def _ago(seconds: float) -> str:

@@ -116,6 +116,17 @@ def test_an_attempt_without_an_end_is_judged_by_who_holds_the_run(
     assert TrainingRun(run).state.word == word
 
 
+def test_a_last_sign_that_is_yet_to_come_does_not_let_a_dead_run_live(tmp_path):
+    run = trained(tmp_path / "run", outcome=None)
+    age(run, -86400)  # the clock was set back since
+    state = run_state(run)
+    assert state.word == "interrupted"
+    assert "at a time yet to come by this clock" in state.sentence
+    hold(run, pid=os.getpid())
+    os.utime(run / "lock-holder.json")
+    assert run_state(run).word == "running"
+
+
 def test_a_process_that_got_the_number_of_a_dead_one_holds_nothing(tmp_path):
     run = trained(tmp_path / "run", outcome=None)
     hold(run, pid=os.getpid())
