@@ -65,6 +65,7 @@ def run_training(
         SlurmUnreachable: Slurm did not answer, or refused the job.
         RunLocked: Somebody else trains in this run directory.
         ValueError: The parameter set's name cannot be that of a file.
+        TypeError: Settings are of another kind than they are given for.
         ObjectNotFound: The settings name a model or data that is not there.
         KeyboardInterrupt: Ctrl-C, after the ranks have saved and stopped.
     """
@@ -74,8 +75,11 @@ def run_training(
     settings = settings or (getattr(params, "trainer", None) if own else None)
     checkpoint = checkpoint or getattr(params, "checkpoint", None) or CheckpointParams()
     launch = launch or getattr(params, "launch", None) or LaunchParams()
+    _check_kind(checkpoint, CheckpointParams, "checkpoint")
+    _check_kind(launch, LaunchParams, "launch")
     handle = TrainingRun(run.path if isinstance(run, TrainingRun) else run or _output_of(record))
     if settings is not None:
+        _check_kind(settings, TrainerParams, "trainer")
         settings.check_complete()
         check_object(settings.model, option="model")
         if settings.data:
@@ -93,6 +97,7 @@ def run_training(
     training: Launcher = LocalLauncher(handle, program, checkpoint, launch, sdk=sdk)
     if launch.launcher == "slurm":
         slurm = slurm or getattr(params, "slurm", None) or SlurmParams()
+        _check_kind(slurm, SlurmParams, "slurm")
         training = SlurmLauncher(handle, program, checkpoint, launch, slurm, sdk=sdk)
     if record.manager.dry or record.manager.dry_cache:
         announce("Dry, not launched", training.command)
@@ -117,6 +122,14 @@ def run_training(
             report_training(record, handle)
     interruption.pass_on()
     return handle
+
+
+def _check_kind(value: object, kind: type, name: str) -> None:
+    if not isinstance(value, kind):
+        raise TypeError(
+            f"The setting {name!r} is {value!r:.80}, expected {kind.__name__}. "
+            f"Write {kind.__name__}(…)."
+        )
 
 
 def _output_of(record: Record) -> str:

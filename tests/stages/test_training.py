@@ -187,6 +187,21 @@ def compare(record, records, run):
 
 
 @pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        ("launch=LaunchParams(", "launch=dict(", "setting 'launch' is {'accelerator': 'cpu'}, exp"),
+        ("trainer=TrainerParams(", "trainer=dict(", "expected TrainerParams. Write TrainerParams("),
+    ],
+)
+def test_settings_of_another_kind_are_one_sentence(project, old, new, said):
+    project.change("params/one.py", old, new)
+    result = project.run()
+    assert result.returncode == 1
+    assert said in " ".join((result.stdout + result.stderr).split())
+    assert not project.runs()
+
+
+@pytest.mark.parametrize(
     ("name", "found"), [("lr/0.1", "a '/' in it"), ("n" * 245, "259 bytes with the stage's")]
 )
 def test_a_name_that_no_report_can_have_is_refused_before_the_training(project, name, found):
