@@ -2,7 +2,8 @@
 
     python -m curitorch.stages.run digits -p quick
 
-Ends with 1 when the experiment failed, 130 after Ctrl-C, by SIGTERM when it was sent that.
+Ends with 1 when the experiment failed, or was told to overwrite a stage that there is not; with
+130 after Ctrl-C, by SIGTERM when it was sent that.
 """
 
 import functools
@@ -11,12 +12,12 @@ import multiprocessing
 import os
 import signal
 import sys
-from pathlib import Path
 from types import FrameType
 from typing import Any
 
 from ..external.leash import follow_parent
 from ..params.curifactory_api import submodule
+from .project_files import missing_module, torn_file
 
 
 def main() -> None:
@@ -57,14 +58,23 @@ def main() -> None:
         print(f"Interrupted. {error}".rstrip(), file=sys.stderr)  # noqa: T201
         sys.exit(130)
     except json.JSONDecodeError:
-        torn = _torn_file()
+        torn = torn_file()
         if torn is None:
             raise
         print(torn, file=sys.stderr)  # noqa: T201
         sys.exit(1)
+    except ModuleNotFoundError as error:
+        missing = missing_module(error.name, sys.argv[1:])
+        if missing is None:
+            raise
+        print(missing, file=sys.stderr)  # noqa: T201
+        sys.exit(1)
     finally:
         experiment.run_experiment = run_experiment  # type: ignore[attr-defined]
     if any(manager.status == "error" for manager in managers):
+        sys.exit(1)
+    for sentence in filter(None, map(_not_overwritten, managers)):
+        print(sentence, file=sys.stderr)  # noqa: T201
         sys.exit(1)
 
 
@@ -76,29 +86,16 @@ class _StageExited(Exception):
         self.status = status
 
 
-def _torn_file() -> str | None:
-    """Return a sentence on the first of curifactory's own files that is not JSON, if one is."""
-    config, folder = Path("curifactory_config.json"), "data/"
-    kept = "Nothing that was trained is in it."
-    try:
-        if config.exists():
-            folder = json.loads(config.read_bytes()).get("manager_cache_path", folder)
-    except ValueError as error:
-        return f"'{config}' is not JSON ({error}). Mend it."
-    for name, what in (
-        ("store.json", f"Put a copy back or move it away: runs are counted anew. {kept}"),
-        ("params_registry.json", f"Move it away: it is written anew. {kept}"),
-    ):
-        path = Path(folder, name)
-        try:
-            if path.exists():
-                json.loads(path.read_bytes())
-        except ValueError as error:
-            return (
-                f"'{path}', which curifactory keeps, is not whole JSON ({error}); a full disk may "
-                f"have torn it. {what}"
-            )
-    return None
+def _not_overwritten(manager: Any) -> str | None:
+    """Return a sentence on stages that were to be overwritten and that there are not."""
+    stages = {name for record in manager.records for name in record.stages}
+    unknown = [name for name in manager.overwrite_stages if name not in stages]
+    if not unknown or not stages:
+        return None
+    return (
+        f"--overwrite-stage {' '.join(unknown)}: the experiment has no such stage, so nothing was "
+        f"overwritten for it. Its stages are {', '.join(sorted(stages))}."
+    )
 
 
 def _end_children(number: int, frame: FrameType | None) -> None:

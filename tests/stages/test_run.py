@@ -47,6 +47,56 @@ def test_a_torn_file_of_curifactorys_is_named_and_kept(
     assert (project / torn).read_text() == '{"torn'
 
 
+def said_by(project, *words):
+    done = subprocess.run(
+        [sys.executable, "-m", "curitorch.stages.run", *words],
+        cwd=project,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    return done.returncode, done.stderr
+
+
+def test_a_name_that_is_no_experiments_or_parameters_is_one_sentence(project):
+    (project / "params").mkdir()
+    (project / "params/one.py").write_text("")
+    for words in (["noting"], ["noting", "-p", "nothing"], ["nothing", "-p", "noting"]):
+        code, said = said_by(project, *words)
+        assert code == 1
+        assert said.splitlines()[-1].startswith(
+            "There is no module 'torn_experiments.noting' (seen"
+        )
+        assert said.endswith("There are in torn_experiments: nothing; in params: one.\n")
+        assert "Traceback" not in said
+    (project / "curifactory_config.json").unlink()
+    code, said = said_by(project, "nothing")
+    assert code == 1
+    assert f"no 'curifactory_config.json' in '{project}'. Run the experiment in its" in said
+
+
+def test_what_a_module_of_the_users_imports_and_is_not_there_keeps_its_traceback(project):
+    path = project / "torn_experiments/nothing.py"
+    path.write_text(f"import torn_experiments.gone\n{path.read_text()}")
+    code, said = said_by(project, "nothing")
+    assert code == 1
+    assert "import torn_experiments.gone" in said
+
+
+def test_a_stage_to_overwrite_that_there_is_not_is_said_and_no_success(project):
+    path = project / "torn_experiments/nothing.py"
+    text = path.read_text().replace("    pass", "    made(cf.Record(manager, param_sets[0]))")
+    stage = "import curifactory as cf\n\n@cf.stage([], [])\ndef made(record):\n    pass\n\n"
+    path.write_text(stage + text)
+    assert said_by(project, "nothing", "--overwrite-stage", "made")[0] == 0
+    code, said = said_by(project, "nothing", "--overwrite-stage", "mad")
+    assert code == 1
+    assert said.endswith(
+        "--overwrite-stage mad: the experiment has no such stage, so nothing was overwritten for "
+        "it. Its stages are made.\n"
+    )
+
+
 def test_an_experiment_whose_output_nobody_reads_says_so(project):
     command = [sys.executable, "-m", "curitorch.stages.run", "nothing"]
     with subprocess.Popen(
