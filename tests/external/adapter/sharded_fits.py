@@ -15,8 +15,10 @@ from types import SimpleNamespace
 import torch
 from torch.distributed.checkpoint.filesystem import FileSystemWriter
 
-from curitorch.external.adapter import talk
+from curitorch.external.adapter import sharded, talk
+from curitorch.external.adapter.sharded_saving import PartsSaver
 from curitorch.external.stores import LocalStore
+from curitorch.external.stores.saver import Saver
 
 
 def load():
@@ -100,9 +102,7 @@ def full():
     raise OSError(28, "No space left on device")
 
 
-def failing(folder, **options):
-    """Let the disk of rank 1 be full for step 8."""
-    at_second_write(full)
+def fails(folder, **options):
     try:
         fit(folder, **options)
     except (OSError, RuntimeError) as error:
@@ -111,8 +111,53 @@ def failing(folder, **options):
         raise AssertionError("it did not fail")
 
 
+def failing(folder):
+    """Let the disk of rank 1 be full for step 8."""
+    at_second_write(full)
+    fails(folder)
+
+
 def failing_in_the_background(folder):
-    failing(folder, asynchronous=True)
+    at_second_write(full)
+    fails(folder, asynchronous=True)
+
+
+def failing_at_the_end(folder):
+    """Let rank 0 alone fail, which puts into the store what all have written."""
+
+    def put(store, step, *arguments, **options):
+        return full() if step == 8 else before(store, step, *arguments, **options)
+
+    before, sharded.put_shards = sharded.put_shards, put
+    try:
+        fails(folder, asynchronous=True)
+    finally:
+        sharded.put_shards = before
+
+
+def in_turn(folder):
+    """Let step 8 be put only where somebody waits for it; see what is there when 12 is begun."""
+    waited, there = threading.Event(), []
+
+    def put(store, step, *arguments, **options):
+        if step == 8:
+            waited.wait()
+        return before[0](store, step, *arguments, **options)
+
+    def wait(saver):
+        waited.set()
+        before[1](saver)
+
+    def save(saver, step, *arguments, **options):
+        there.append((step, [each.step for each in LocalStore(folder).list()]))
+        before[2](saver, step, *arguments, **options)
+        waited.set()  # so that nobody waits for ever
+
+    before = sharded.put_shards, PartsSaver.wait, Saver.save
+    sharded.put_shards, PartsSaver.wait, Saver.save = put, wait, save
+    fit(folder, asynchronous=True)
+    sharded.put_shards, PartsSaver.wait, Saver.save = before
+    assert there == ([(12, [4, 8])] if RANK == 0 else []), there
 
 
 def killed(folder):

@@ -4,14 +4,20 @@ import importlib.util
 import os
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
 import torch
+import torch.distributed as dist
+from torch.distributed.tensor import Shard, distribute_tensor
 
+from curitorch.external.adapter import sharded
 from curitorch.external.adapter.meeting import SECONDS
+from curitorch.external.adapter.sharded_saving import PartsSaver, read_parts
 from curitorch.external.completion import keep_model
 from curitorch.external.stores import LocalStore
+from curitorch.external.stores.retention import Retention
 
 HERE = Path(__file__)
 
@@ -58,19 +64,22 @@ def whole(tmp_path_factory):
 @pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_parts_are_written_while_training_goes_on_and_hold_what_was_then(tmp_path, whole):
-    names = ["slow", "stopping", "failing", "failing_in_the_background"]
-    again = ["failing=goes_on", "failing_in_the_background=goes_on", "stopping=goes_on"]
-    status, output = launch(tmp_path, *names)
+    failing = ["failing", "failing_in_the_background", "failing_at_the_end"]
+    status, output = launch(tmp_path, "slow", "in_turn", "stopping", *failing)
     assert status == 0, output[-5000:]
-    assert fits.same(fits.outcome(tmp_path / "slow"), whole)
-    assert steps(tmp_path / "slow") == [4, 8, 12]
+    for name in ("slow", "in_turn"):
+        assert fits.same(fits.outcome(tmp_path / name), whole)
+        assert steps(tmp_path / name) == [4, 8, 12]
     LocalStore(tmp_path / "slow").delete(12)  # so that it goes on from what was written late
-    for name in ("failing", "failing_in_the_background"):
+    for name in failing:
         assert 8 not in steps(tmp_path / name)
     assert "rank 0 found: The parts of step 8 were not written. rank 1: [Errno 28]" in output
-    status, output = launch(tmp_path, "slow=goes_on", *again)
+    assert "rank 0 found: [Errno 28] No space left on device" in output
+    assert "rank 1 found: Rank 0 could not write a checkpoint" in output
+    again = ["slow", "stopping", *failing]
+    status, output = launch(tmp_path, *(f"{name}=goes_on" for name in again))
     assert status == 0, output[-5000:]
-    for name in names:
+    for name in again:
         assert fits.same(fits.outcome(tmp_path / name), whole), name
 
 
@@ -105,3 +114,46 @@ def test_a_training_whose_end_is_in_parts_leaves_a_whole_model(tmp_path, whole):
     found = torch.load(model, weights_only=True)
     assert fits.same(found["state_dict"], whole["weights"])
     assert fits.same(found["optimizer_states"], whole["optimizers"])
+
+
+@pytest.fixture(
+    params=[
+        "cpu",
+        pytest.param(
+            "cuda",
+            marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU"),
+        ),
+    ]
+)
+def mesh(request, tmp_path):
+    """This process alone, with a group of its own."""
+    kinds = {"cpu": "gloo", "cuda": "cpu:gloo,cuda:nccl"}
+    dist.init_process_group(
+        kinds[request.param], f"file://{tmp_path}/meeting", rank=0, world_size=1
+    )
+    yield dist.init_device_mesh(request.param, (1,))
+    dist.destroy_process_group()
+
+
+def test_parts_are_copied_before_they_change(tmp_path, mesh, monkeypatch):
+    store, later, saved = LocalStore(tmp_path / "store"), threading.Event(), []
+    write = sharded.write_shards
+    monkeypatch.setattr(sharded, "write_shards", lambda *a, **o: later.wait() and write(*a, **o))
+    saver = PartsSaver(store, asynchronous=True, lease=None, retention=Retention(newest=0))
+    weight = distribute_tensor(torch.zeros(500, 100, device=mesh.device_type), mesh, [Shard(0)])
+    for step in (1, 2):  # into new memory, and into the same
+        weight += 1
+        later.clear()
+        state = {"state_dict": {"weight": weight}, "step": step}
+        saver.save(step, state, details={}, then=lambda stored: saved.append(stored.step))
+        weight += 1000
+        assert saved == [*range(1, step)]
+        later.set()
+        saver.wait()
+        weight -= 1000
+    saver.close()
+    assert saved == [1, 2]
+    for step in (1, 2):
+        state = read_parts(store.root / f"step-{step:08d}", mesh=None, trusted=False)
+        assert state["step"] == step
+        assert state["state_dict"]["weight"].eq(step).all()
