@@ -136,7 +136,9 @@ class ExactResume(Callback):
         before, self._order = self._order, None
         if before is not None and before != order:
             changes = [
-                f"{n}={before[n]!r} is {order[n]!r} now" for n in order if before[n] != order[n]
+                f"{n}={before.get(n)!r} is {order[n]!r} now"
+                for n in order
+                if before.get(n) != order[n]
             ]
             rank_zero_warn(
                 f"The order of samples is not the one that the checkpoint was trained in: "

@@ -96,6 +96,7 @@ class OwnOrder(Sampler[list[int]]):
     Args:
         batches: The batch sampler; of several processes, this one's part.
         bookmarks: Of the sampler that has a state.
+        order: What the order depends on.
         seed: Of what it draws.
         rank: This process.
         position: Where to begin.
@@ -108,11 +109,13 @@ class OwnOrder(Sampler[list[int]]):
         batches: Iterable[list[int]],
         bookmarks: Bookmarks,
         *,
+        order: dict[str, Any] | None = None,
         seed: int,
         rank: int,
         position: Position,
     ) -> None:
         self.batches = batches
+        self.order = order
         self.seed = seed
         self.rank = rank
         self.position = position

@@ -69,10 +69,12 @@ def _in_its_own_order(
             "map-style data set resumes exactly.",
             stacklevel=2,
         )
+    order = {"processes": trainer.world_size}  # which have a part each, as the user divides it
+    exact.compare_order(order)
     bookmarks = Bookmarks(holder, exact.take_data_state())
     if is_indexed(loader):
-        return SeededLoader(loader, OwnOrder(loader.batch_sampler, bookmarks, **place))
-    return WatchedLoader(loader, bookmarks, **place)
+        return SeededLoader(loader, OwnOrder(loader.batch_sampler, bookmarks, order=order, **place))
+    return WatchedLoader(loader, bookmarks, order=order, **place)
 
 
 def _several(

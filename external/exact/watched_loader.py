@@ -24,6 +24,7 @@ class WatchedLoader:
     Args:
         loader: The user's.
         bookmarks: Of what has a state.
+        order: What the order depends on.
         seed: Of randomness.
         rank: This process.
         position: Where to begin.
@@ -34,11 +35,13 @@ class WatchedLoader:
         loader: Iterable[Any],
         bookmarks: Bookmarks,
         *,
+        order: dict[str, Any] | None = None,
         seed: int,
         rank: int,
         position: Position,
     ) -> None:
         self.loader = loader
+        self.batches, self.order = self, order  # as the batches of a SeededLoader have one
         self.seed = seed
         self.rank = rank
         self.position = position

@@ -9,7 +9,7 @@ import torch
 from lightning.pytorch import LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.strategies import DDPStrategy
-from torch.utils.data import DataLoader, TensorDataset
+from torch.utils.data import DataLoader, DistributedSampler, IterableDataset, TensorDataset
 from torchmetrics import Metric, SumMetric
 
 from curitorch.external.exact.exact_data import exact_data
@@ -44,6 +44,13 @@ class Net(LightningModule):
 
     def configure_optimizers(self):
         return torch.optim.SGD(self.parameters(), 0.1)
+
+
+class Stream(IterableDataset):
+    """Each process's part of it, it says."""
+
+    def __iter__(self):
+        return iter(DATA)
 
 
 class Data(LightningDataModule):
@@ -178,6 +185,19 @@ def test_another_order_of_samples_is_said(tmp_path):
         trainer(tmp_path / "b").fit(
             Net(), exact_data(Data(4), seed=1), ckpt_path=tmp_path / "step=3.ckpt"
         )
+
+
+@pytest.mark.parametrize("data", [DATA, Stream()], ids=["sampler", "stream"])
+def test_an_order_of_the_users_own_on_other_processes_is_said(data, tmp_path):
+    is_stream = isinstance(data, IterableDataset)
+    sampler = None if is_stream else DistributedSampler(data, 1, 0)
+    loader = DataLoader(data, 5, sampler=sampler)
+    trainer(tmp_path).fit(Net(), exact_data(loader))
+    content = torch.load(tmp_path / "step=3.ckpt", weights_only=True)
+    content[KEY]["order"]["processes"] = 2
+    torch.save(content, tmp_path / "others.ckpt")
+    with pytest.warns(UserWarning, match=r"processes=2 is 1 now\. .* may repeat or leave out"):
+        trainer(tmp_path / "a").fit(Net(), exact_data(loader), ckpt_path=tmp_path / "others.ckpt")
 
 
 def test_metrics_that_are_not_there_any_more_are_named(tmp_path):
