@@ -133,4 +133,4 @@ def test_a_worker_that_is_stuck_is_ended_by_its_rank_alone(tmp_path, start):
         timeout=120,
         check=False,
     )
-    assert done.stdout == "user's 0\nended 0\n", done.stderr
+    assert (done.returncode, done.stdout) == (0, "user's 0\nended 0\n"), done.stderr
