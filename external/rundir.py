@@ -2,6 +2,7 @@
 
 import os
 import shlex
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -52,6 +53,8 @@ class TrainingRun:
             FileNotFoundError: The run is not complete.
             UnreadableFile: A file that the manifest names is missing or altered.
         """
+        if not self.layout.manifest.exists():
+            raise FileNotFoundError(f"'{self.path}' has no manifest.json. {self.state.sentence}")
         return read_manifest(self.path)
 
     @property
@@ -133,10 +136,13 @@ class TrainingRun:
         """Return every logged value: columns `step`, `epoch`, `time`, `attempt`, one per metric.
 
         One row per step at which something was logged; a metric that was not logged there is NaN. A
-        metric that is called as one of the first four has `metric/` before its name.
+        metric that is called as one of the first four has `metric/` before its name. Where there is
+        no run, there is no row, and a warning.
         """
         import pandas as pd
 
+        if not self.path.is_dir():
+            warnings.warn(self.state.sentence, stacklevel=2)
         columns = ["step", "epoch", "time", "attempt"]
         rows: dict[int, dict[str, Any]] = {}
         attempt = 0

@@ -7,6 +7,7 @@ Ends with 1 when the experiment failed, or was told to overwrite a stage that th
 """
 
 import functools
+import io
 import json
 import multiprocessing
 import os
@@ -22,6 +23,8 @@ from .project_files import missing_module, torn_file
 
 def main() -> None:
     """Run curifactory's command line and end with what became of the experiment."""
+    if isinstance(sys.stdout, io.TextIOWrapper):  # what an old locale lacks is no error
+        sys.stdout.reconfigure(errors="backslashreplace")
     cli, experiment = submodule("cli"), submodule("experiment")
     managers: list[Any] = []
     run_experiment = experiment.run_experiment

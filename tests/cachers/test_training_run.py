@@ -249,3 +249,18 @@ def test_a_copy_of_a_record_for_other_parameters_finds_the_run_where_it_is(exper
     (kept,) = Path("data/cache").glob("*_keep_kept")
     assert TrainingRun(kept).is_complete
     assert kept.resolve() != trained.path.resolve()
+
+
+def test_a_handle_on_nothing_says_so_where_it_is_asked(tmp_path):
+    (tmp_path / "a file").write_text("")
+    for name in ("typo", "a file"):
+        run = TrainingRun(tmp_path / name)
+        with pytest.raises(
+            FileNotFoundError, match=rf"no manifest\.json\. There is no run '.*{name}"
+        ):
+            _ = run.manifest
+    with pytest.warns(UserWarning, match=r"There is no run '.*typo' \(seen from"):
+        assert TrainingRun(tmp_path / "typo").metrics().empty
+    start_attempt(tmp_path / "begun", ["train"], world_size=1, nodes=1)
+    with pytest.raises(FileNotFoundError, match=r"begun' has no manifest\.json\. Attempt 0 on"):
+        _ = TrainingRun(tmp_path / "begun").manifest

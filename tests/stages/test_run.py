@@ -1,5 +1,6 @@
 """What `curitorch` itself says, where curifactory would show a traceback."""
 
+import os
 import subprocess
 import sys
 
@@ -47,10 +48,11 @@ def test_a_torn_file_of_curifactorys_is_named_and_kept(
     assert (project / torn).read_text() == '{"torn'
 
 
-def said_by(project, *words):
+def said_by(project, *words, **environment):
     done = subprocess.run(
         [sys.executable, "-m", "curitorch.stages.run", *words],
         cwd=project,
+        env={**os.environ, **environment},
         capture_output=True,
         text=True,
         check=False,
@@ -81,6 +83,12 @@ def test_what_a_module_of_the_users_imports_and_is_not_there_keeps_its_traceback
     code, said = said_by(project, "nothing")
     assert code == 1
     assert "import torn_experiments.gone" in said
+
+
+def test_what_an_old_encoding_has_no_letter_for_is_written_by_its_number(project):
+    path = project / "torn_experiments/nothing.py"
+    path.write_text(path.read_text().replace("    pass", "    print('step 1 \u00b7 \u2026')"))
+    assert said_by(project, "nothing", PYTHONIOENCODING="ascii") == (0, "")
 
 
 def test_a_stage_to_overwrite_that_there_is_not_is_said_and_no_success(project):
