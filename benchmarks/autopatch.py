@@ -5,7 +5,7 @@
 At an interpreter's start without `LATTICE_AUTOPATCH`; in each step of a script whose steps take
 about 1 and 10 ms, patched and as it is written in turns, in one process and in processor time; and
 how long a save stalls it, beside what the asynchronous writer's staging copy of the same tensors
-takes: medians over the rounds, and the spread.
+takes: medians over the rounds, and the spread, of what passed and of the thread's processor time.
 """
 
 import argparse
@@ -49,12 +49,18 @@ as_written = dict(globals())
 exec(inspect.getsource(segment), as_written)  # which nothing has rewritten
 hooks = optimizers._global_optimizer_post_hooks
 ours = (dict(hooks), DataLoader.__iter__)
+clock, stood_still = time.monotonic, 0.0
+time.monotonic = lambda: clock() - stood_still  # copies are taken by the time of patched segments
 
 def measure(patched):
+    global stood_still
     hooks.clear()
     DataLoader.__iter__ = ours[1].__wrapped__
     if not patched:
-        return as_written["segment"]()
+        begun = clock()
+        took = as_written["segment"]()
+        stood_still += clock() - begun
+        return took
     hooks.update(ours[0])
     DataLoader.__iter__ = ours[1]
     return segment()
@@ -80,11 +86,11 @@ model = torch.nn.Sequential(*layers)
 optimizer = torch.optim.SGD(model.parameters(), lr=1e-4)
 loader = DataLoader(TensorDataset(torch.randn(800, width)), 8, shuffle=True)
 times = []
-begun = time.perf_counter()
+begun = (time.perf_counter(), time.thread_time())
 for epoch in range(epochs):
     for (x,) in loader:
-        now = time.perf_counter()
-        times.append(now - begun)
+        now = (time.perf_counter(), time.thread_time())
+        times.append([now[0] - begun[0], now[1] - begun[1]])
         begun = now
         optimizer.zero_grad()
         model(x).square().mean().backward()
@@ -103,17 +109,20 @@ model = torch.nn.Sequential(*[torch.nn.Linear(width, width) for _ in range(depth
 times = []
 with tempfile.TemporaryDirectory() as folder:
     saver = Saver(open_store("local", f"root={folder}"), asynchronous=True)
-    for step in range(6):
-        begun = time.perf_counter()
+    for step in range(20):
+        begun = (time.perf_counter(), time.thread_time())
         saver.save(step, {"shared": [each.detach() for each in model.parameters()]})
-        times.append(time.perf_counter() - begun)
+        times.append([time.perf_counter() - begun[0], time.thread_time() - begun[1]])
         saver.wait()
     saver.close()
-print(statistics.median(times[1:]))
+print([statistics.median(each) for each in zip(*times[2:])])
 """
 EVERY = 50  # steps, between two saves
-SIZES = {"1 ms": (128, 8, 6), "10 ms": (512, 12, 2)}
-PAIRS = {"1 ms": (150, 50), "10 ms": (50, 20)}  # and the steps of each segment
+SIZES = {"1 ms": (128, 8, 12), "10 ms": (512, 12, 6)}
+PAIRS = {  # and the steps of each segment: some with a copy in memory or two, a second long
+    "1 ms": {"atexit_saving=disabled": (150, 50), "atexit_saving=enabled": (40, 800)},
+    "10 ms": {"atexit_saving=disabled": (60, 20), "atexit_saving=enabled": (40, 100)},
+}
 
 
 def main() -> None:
@@ -126,7 +135,8 @@ def main() -> None:
     print("the line at an interpreter's start, variable not set:", at_start(plain))
     for name, (width, depth, _) in SIZES.items():
         with tempfile.TemporaryDirectory() as folder:
-            print_steps(name, [width, depth, *PAIRS[name]], Path(folder), plain)
+            for config, pairs in PAIRS[name].items():
+                print_steps(f"{name}, {config}", [width, depth, *pairs], Path(folder), plain)
             print_stalls(SIZES[name], Path(folder), plain, rounds)
 
 
@@ -143,22 +153,22 @@ def print_steps(name: str, size: list[int], folder: Path, plain: dict[str, str])
     """Print the processor time that a step takes more: of all threads, so that load matters less.
 
     The median of paired differences has a 95 % interval from their order: no distribution is
-    assumed. The sum has the copies in memory in it, too.
+    assumed. With `atexit_saving` the copies in memory are in it, without it is bookkeeping alone.
     """
     script = folder / "paired.py"
     script.write_text(PAIRED)
     words = [str(script), *map(str, size)]
-    pairs = json.loads(run(words, patched(plain, f"root={folder}/paired")))[5:]
+    config = f"root={folder}/paired-{len(list(folder.iterdir()))},{name.rpartition(' ')[2]}"
+    pairs = json.loads(run(words, patched(plain, config)))[5:]
     more = sorted((after - before) * 1e6 for before, after in pairs)
     step = statistics.median(before for before, _ in pairs) * 1e6
     apart = round(0.98 * math.sqrt(len(more)))
     low, high = more[len(more) // 2 - apart], more[len(more) // 2 + apart]
     middle = statistics.median(more)
-    whole = sum(after for _, after in pairs) / sum(before for before, _ in pairs) - 1
     print(
         f"step of {name}: {step:.0f} µs of processor time unpatched; patched {middle:+.1f} µs "
         f"(95 %: {low:+.1f} to {high:+.1f}), which is {middle / step:+.2%} ({low / step:+.2%} to "
-        f"{high / step:+.2%}); with copies in memory {whole:+.2%} in all, of {len(more)} pairs"
+        f"{high / step:+.2%}), of {len(more)} pairs"
     )
 
 
@@ -168,21 +178,34 @@ def print_stalls(
     """Print how much longer the steps are that save, beside what a copy takes."""
     script = folder / "script.py"
     script.write_text(SCRIPT)
-    stalls: list[float] = []
-    staging: list[float] = []
+    stalls: list[list[float]] = []
+    staging: list[list[float]] = []
     for number in range(rounds):
         config = (
             f"root={folder}/{number},periodic_saving=enabled,periodic_saving_interval={EVERY}steps"
         )
         times = json.loads(run([str(script), *map(str, size)], patched(plain, config)))
-        saves = times[2 * EVERY + 1 :: EVERY]  # the first ones make a process
-        stalls.append((statistics.median(saves) - statistics.median(times[10:])) * 1e3)
-        staging.append(float(run(["-c", STAGING, *map(str, size)], plain)) * 1e3)
-    print(
-        f"  a save stalls it by {statistics.median(stalls):.2f} ms "
-        f"({min(stalls):.2f} to {max(stalls):.2f}); the staging copy of its parameters "
-        f"takes {statistics.median(staging):.2f} ms"
-    )
+        saves = times[2 * EVERY :: EVERY]  # the first one makes a process
+        pairs = zip(medians(saves), medians(times[10:]), strict=True)
+        stalls.append([with_save - without for with_save, without in pairs])
+        staging.append(json.loads(run(["-c", STAGING, *map(str, size)], plain)))
+    for kind, stall, copy in zip(
+        ("", " of processor time"),
+        zip(*stalls, strict=True),
+        zip(*staging, strict=True),
+        strict=True,
+    ):
+        print(
+            f"  a save stalls it by {statistics.median(stall) * 1e3:.2f} ms{kind} "
+            f"({min(stall) * 1e3:.2f} to {max(stall) * 1e3:.2f}); the staging copy of its "
+            f"parameters takes {statistics.median(copy) * 1e3:.2f} ms "
+            f"({min(copy) * 1e3:.2f} to {max(copy) * 1e3:.2f})"
+        )
+
+
+def medians(rows: list[list[float]]) -> list[float]:
+    """Return the median of each column."""
+    return [statistics.median(column) for column in zip(*rows, strict=True)]
 
 
 def run(words: list[str], environment: dict[str, str]) -> str:
