@@ -205,6 +205,7 @@ def _over_rest(rest: RestOfEpoch, loader: Any, done: int) -> Any:
     _pass_over(it, loader, done)
     position: Position = getattr(it, MARK)
     position.rest, position.is_rebuilt = rest.described, True
+    position.epoch = shared_order.epoch_of(loader)
     return it
 
 

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 _FOREVER = timedelta(days=365)
 _START = timedelta(minutes=10)
 _LOOK = 0.002
+_FAILED = "failed"
 
 
 class Ranks:
@@ -64,14 +65,8 @@ class Ranks:
 
     def connect(self) -> None:
         """Connect to the launcher's store, and listen for proposals from now on."""
-        from torch._C._distributed_c10d import PrefixStore, TCPStore
-
-        name = f"curitorch-autopatch/{os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}"
-        for _ in range(3):  # for the listener, the proposer, and the script's own thread
-            store = TCPStore(
-                os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"]), is_master=False
-            )
-            self._stores.append(PrefixStore(name, store))
+        # For the listener, the proposer, and the script's own thread.
+        self._stores = [_connection() for _ in range(3)]
         self._start(self._listen)
         atexit.register(self._end_threads)
 
@@ -102,7 +97,8 @@ class Ranks:
         with self._starting:
             self._closed = self._ending = True
         with contextlib.suppress(RuntimeError):
-            self._stores[2].set(f"proposal-{self._round}-{self.rank}", "1")
+            for key in (f"proposal-{self._round}-{self.rank}", f"{_FAILED}-{self.rank}"):
+                self._stores[2].set(key, "1")
             self._next_round.set()
             for each in self._threads:
                 each.join(1.0)
@@ -160,6 +156,46 @@ class Ranks:
                 return
             self._next_round.clear()
 
+    def hand_over(self, what: str, own: bytes) -> list[bytes] | None:
+        """Return what every rank handed over, on the first one.
+
+        Returns:
+            Nothing on the others; None if one of them has failed, or is to end.
+        """
+        store, found = self._stores[2], [own]
+        try:
+            if self.rank > 0:
+                store.set(f"{what}-{self.rank}", own)
+                return []
+            for key in [f"{what}-{other}" for other in range(1, self.world_size)]:
+                while not store.check([key]):
+                    if store.check([f"{_FAILED}-{self.rank}"]) or self._wish == Wish.STOP:
+                        return None
+                    time.sleep(_LOOK)
+                found.append(store.get(key))
+                store.delete_key(key)
+        except RuntimeError:  # of the connection
+            return None
+        return found
+
+    def fail(self) -> None:
+        """Tell the others that this rank has failed: nothing will be agreed on any more."""
+        with contextlib.suppress(RuntimeError):
+            for other in range(self.world_size):
+                if other != self.rank:
+                    self._stores[2].set(f"{_FAILED}-{other}", "1")
+
+    def watch(self, act: Callable[[], None]) -> None:
+        """Call `act` in a thread when another rank has failed, whatever this one waits for."""
+        store = _connection()
+
+        def wait() -> None:
+            store.wait([f"{_FAILED}-{self.rank}"], _FOREVER)
+            if not self._ending:
+                act()
+
+        self._start(wait)
+
     def granted(self) -> Wish:
         """Return what is to be done here; waits until it is agreed on."""
         if self._hold is None or self.tracker.steps < self._hold:
@@ -198,3 +234,12 @@ class Ranks:
     def close(self) -> None:
         """The launcher may end from now on."""
         self._closed = True
+
+
+def _connection() -> Any:
+    """Return a connection of its own to the launcher's store."""
+    from torch._C._distributed_c10d import PrefixStore, TCPStore
+
+    name = f"curitorch-autopatch/{os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}"
+    store = TCPStore(os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"]), is_master=False)
+    return PrefixStore(name, store)

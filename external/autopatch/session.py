@@ -3,6 +3,7 @@
 import inspect
 import signal
 import time
+from collections.abc import Callable
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
@@ -47,6 +48,7 @@ class Session:
         self._begun = False
         self._aside = False
         self.held_aside: HeldState | None = None
+        self._save_held_aside: Callable[[], None] | None = None
         self._trained_aside: int | None = None
         self._resumption: Resumption | None = None
         self.output = HeldOutput()
@@ -134,13 +136,15 @@ class Session:
         self.tracker.live, self.tracker.due = True, False
         self.tracker.on_begin = self.tracker.way_back = None
         self.tracker.on_tick = lambda frame, number: None
+        self.emptied.end()
 
-    def begin_aside(self) -> None:
-        """A framework's Trainer trains, whose patch looks what is due."""
+    def begin_aside(self, save_held: Callable[[], None]) -> None:
+        """A framework's Trainer trains, whose patch looks what is due, and has a `save_held`."""
+        self._save_held_aside = save_held
         if not self._begun:
             self._begun = True
             if self.settings.at_exit:
-                self.held_aside = None if self.ranks else self._states.hold_from_now()
+                self.held_aside = self._states.hold_from_now()
                 self.stop.listen()
             self.begin_journal()
         self._clock.begin()
@@ -253,7 +257,9 @@ class Session:
         self._close()
 
     def _put_held(self) -> None:
-        if self.held_aside is None:  # else its framework's patch does that
+        if self._save_held_aside is not None:
+            self._save_held_aside()
+        else:
             self._states.put_held()
 
     def _close(self) -> None:

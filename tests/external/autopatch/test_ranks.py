@@ -37,7 +37,8 @@ def test_two_ranks_interrupted_twice_end_bitwise_the_same(runner):
 def test_other_numbers_of_ranks_take_each_sample_of_an_epoch_once(runner):
     out = str(runner.folder)
     for ranks, after in ((2, 5), (1, 5), (2, 6), (4, 1000)):
-        runner.interrupt(None, command=launch(runner, ranks), after=after, OUT=out)
+        done = runner.interrupt(None, command=launch(runner, ranks), after=after, OUT=out)
+        assert "Not exact" not in done.err
     found = samples(runner.folder)
     assert sum(found.values()) == 3 * 96
     assert set(found.values()) == {1}

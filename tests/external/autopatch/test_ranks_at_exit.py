@@ -1,11 +1,16 @@
-"""Threads that wait for torchrun's store end before the interpreter, which they would abort."""
+"""What ranks tell each other through torchrun's store, and that its threads end before all else."""
 
+import atexit
 import os
 import subprocess
 import sys
+import threading
 from datetime import timedelta
+from types import SimpleNamespace
 
 from torch.distributed import TCPStore
+
+from curitorch.external.autopatch.ranks import Ranks
 
 RANK = """
 import atexit, threading
@@ -66,3 +71,22 @@ def test_a_child_that_a_rank_forked_says_nothing_in_its_name_as_it_ends():
     )
     assert (done.returncode, done.stdout) == (0, "5\n"), done.stderr
     assert not launcher.check(["curitorch-autopatch/0/proposal-0-0"])
+
+
+def test_what_ranks_know_is_handed_to_the_first_one_unless_one_has_failed(monkeypatch):
+    launcher = TCPStore("127.0.0.1", 0, is_master=True, timeout=timedelta(seconds=60))
+    monkeypatch.setenv("MASTER_ADDR", "127.0.0.1")
+    monkeypatch.setenv("MASTER_PORT", str(launcher.port))
+    first, second = (Ranks(SimpleNamespace(steps=3, due=False), rank, 2) for rank in (0, 1))
+    for each in (first, second):
+        each.connect()
+    assert second.hand_over("at 3", b"2") == []
+    assert first.hand_over("at 3", b"1") == [b"1", b"2"]
+    heard = threading.Event()
+    first.watch(heard.set)
+    second.fail()
+    assert heard.wait(60)
+    assert first.hand_over("at 4", b"1") is None
+    for each in (first, second):
+        each._end_threads()
+        atexit.unregister(each._end_threads)

@@ -1,6 +1,7 @@
 """transformers' Trainer with a tiny BERT: augmentation, accumulation, evaluation, own saves."""
 
 import argparse
+import json
 import os
 import random
 import time
@@ -20,7 +21,10 @@ from transformers import (
 parser = argparse.ArgumentParser()
 parser.add_argument("--workers", type=int, default=0)
 parser.add_argument("--accumulate", type=int, default=1)
+parser.add_argument("--rows", type=int, default=40)
+parser.add_argument("--options", type=json.loads, default={})
 args = parser.parse_args()
+rank = os.environ.get("RANK", "0")
 seed()
 torch.set_num_threads(1)
 
@@ -35,7 +39,20 @@ class Rows(torch.utils.data.Dataset):
     def __getitem__(self, i):
         tokens = self.tokens[i].clone()
         tokens[random.randrange(6)] = int(torch.randint(5, 50, (1,)))
-        return {"input_ids": tokens, "labels": int(self.tokens[i].sum() > 165)}
+        labels = int(self.tokens[i].sum() > 165)
+        return {"input_ids": tokens, "labels": labels, "number": i}
+
+
+class Seen(Trainer):
+    """Notes which samples it trains on in which epoch."""
+
+    def compute_loss(self, model, inputs, *others, **options):
+        numbers = inputs.pop("number").tolist()
+        if model.training and (folder := os.environ.get("OUT")):
+            epoch = int(self.state.epoch + 1e-6)
+            with open(f"{folder}/samples-{rank}", "a") as file:
+                file.write("".join(f"{epoch} {each}\n" for each in numbers))
+        return super().compute_loss(model, inputs, *others, **options)
 
 
 class Say(TrainerCallback):
@@ -46,7 +63,8 @@ class Say(TrainerCallback):
 
     def on_step_end(self, args, state, control, **kwargs):
         time.sleep(float(os.environ.get("SLOW", "0")))
-        if state.global_step == int(os.environ.get("FAILS_AT", "-1")):
+        fails = os.environ.get("FAILS", rank) == rank
+        if fails and state.global_step == int(os.environ.get("FAILS_AT", "-1")):
             raise KeyError("the user's own")
 
     def on_epoch_begin(self, args, state, control, **kwargs):
@@ -64,21 +82,24 @@ config = BertConfig(
     max_position_embeddings=8,
 )
 model = BertForSequenceClassification(config)
-arguments = TrainingArguments(
-    "out",
-    num_train_epochs=3,
-    per_device_train_batch_size=4,
-    gradient_accumulation_steps=args.accumulate,
-    dataloader_num_workers=args.workers,
-    logging_steps=2,
-    eval_strategy="epoch",
-    save_strategy="epoch",
-    save_total_limit=1,
-    report_to=[],
-    use_cpu=True,
-    disable_tqdm=True,
+options = {
+    "num_train_epochs": 3,
+    "per_device_train_batch_size": 4,
+    "gradient_accumulation_steps": args.accumulate,
+    "dataloader_num_workers": args.workers,
+    "logging_steps": 2,
+    "eval_strategy": "epoch",
+    "save_strategy": "epoch",
+    "save_total_limit": 1,
+    "report_to": [],
+    "use_cpu": True,
+    "disable_tqdm": True,
+    "remove_unused_columns": False,
+}
+arguments = TrainingArguments("out", **options | args.options)
+trainer = Seen(
+    model, arguments, train_dataset=Rows(args.rows), eval_dataset=Rows(8), callbacks=[Say()]
 )
-trainer = Trainer(model, arguments, train_dataset=Rows(40), eval_dataset=Rows(8), callbacks=[Say()])
 trainer.remove_callback(PrinterCallback)  # it prints times
 trainer.train()
 if trainer.is_world_process_zero():
