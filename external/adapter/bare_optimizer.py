@@ -2,8 +2,8 @@
 
 `Optimizer.step` and `zero_grad` tell a profiler and a compiler of themselves and look for hooks,
 for about 40 µs each in a training step. For torch's own optimizers that is left out while no
-profiler runs and no hook is registered; what somebody has overridden, wrapped or replaced is called
-as it is.
+profiler watches this thread and no hook is registered; what somebody has overridden, wrapped or
+replaced is called as it is.
 """
 
 from typing import Any
