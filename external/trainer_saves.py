@@ -89,9 +89,15 @@ class TrainerSaves:
         )
 
     def begin_at(self, step: int) -> int:
-        """Take `step`, where training begins, for saved; returns the store's newest, -1 if none."""
+        """Take `step`, where training begins, for saved; returns the store's newest, -1 if none.
+
+        One that only another curitorch can read counts: it would be in the way.
+        """
         self.step, self._began_at = step, self._clock()
-        return max((c.step for c in self._store.list()), default=-1) if self._saver else -1
+        if self._saver is None:
+            return -1
+        steps = [checkpoint.step for checkpoint in self._store.list()]
+        return max([-1, *steps, *self._store.unknown()])
 
     def close(self) -> None:
         """Wait for what is being written, and give back what was taken."""

@@ -133,6 +133,17 @@ def test_going_on_behind_newer_checkpoints_is_refused_before_the_first_step(tmp_
     assert again.global_step == 18
 
 
+@pytest.mark.filterwarnings("ignore:Left out a checkpoint")
+def test_one_that_only_another_curitorch_can_read_is_in_the_way_of_a_beginning(tmp_path):
+    trainer(tmp_path, PeriodicCheckpoint(tmp_path / "c"), max_epochs=1).fit(Net(), loader())
+    sidecar = tmp_path / "c" / "step-00000006.json"
+    sidecar.write_text(sidecar.read_text().replace('"schema": 2', '"schema": 3'))
+    again = trainer(tmp_path, PeriodicCheckpoint(tmp_path / "c"))
+    with pytest.raises(CheckpointExists, match=r"begins at step 0, .* up to step 6"):
+        again.fit(Net(), loader())
+    assert again.global_step == 0
+
+
 def test_two_trainings_into_one_store_are_kept_apart(tmp_path):
     with (
         LocalStore(tmp_path / "c").lease("another"),
