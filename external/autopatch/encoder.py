@@ -52,6 +52,8 @@ class Encoder:
         """Return `value` as plain data."""
         if type(value) in SCALARS or value is None:  # most are
             return value
+        if id(value) in self._numbers:
+            return {"k": "ref", "n": self._numbers[id(value)]}
         if iterators_like(value):
             return self._iterator(value)
         kind = kind_of(value)
@@ -62,8 +64,6 @@ class Encoder:
                     "one did begins with an empty file"
                 )
             return {"k": "opaque", "t": type_name(value)}
-        if id(value) in self._numbers:
-            return {"k": "ref", "n": self._numbers[id(value)]}
         if self._in_data and is_large(value):
             return {"k": "opaque", "t": "data"}
         number = self._numbers[id(value)] = len(self._numbers)
@@ -225,8 +225,6 @@ class Encoder:
         return found
 
     def _iterator(self, value: Any) -> Any:
-        if id(value) in self._numbers:
-            return {"k": "ref", "n": self._numbers[id(value)]}
         number = self._numbers[id(value)] = len(self._numbers)
         self._keep.append(value)
         node: dict[str, Any] = {"k": "iterator", "n": number}
