@@ -22,6 +22,7 @@ from ..exact.rank_parts import gathered
 from . import generators, iterators, loader_iterators
 from .fetches import replay
 from .findings import Findings
+from .lightning_boundary import LightningBoundary
 from .loader_iterators import FRAMEWORKS
 from .rest_of_epoch import rest_of_epoch
 
@@ -34,9 +35,9 @@ class LightningPosition(Callback):
     def __init__(self, findings: Findings, arrived: Callable[[], None]) -> None:
         self._findings = findings
         self._arrived = arrived
-        self._rng: dict[str, Any] | None = None
-        self._batches: int | None = None  # of the epoch, whose next is fetched; None: no epoch yet
-        self._fetched = 1  # of its batches, those that are not trained on yet
+        self._here: LightningBoundary | None = None
+        self._clean: LightningBoundary | None = None  # the last between two optimizer steps
+        self._step = -1
         self._saved: dict[str, Any] | None = None
         self._saved_by = 0  # so many processes
         self._failed = False
@@ -80,9 +81,10 @@ class LightningPosition(Callback):
             before = data_fetcher.iterator
             made = data_fetcher.combined_loader._iterator
             saved, self._saved = self._saved, None
-            if saved is not None:  # a validation may be left to do, in which that was saved
+            if saved is not None:
                 self._arrived()
-                generators.put(saved["rng"])
+                if saved["batches"] is not None:  # or else hooks have drawn since the epoch began
+                    generators.put(saved["rng"])  # for a validation that may be left to do
             begin_batches(data_fetcher)
             if saved is None:
                 return
@@ -94,7 +96,8 @@ class LightningPosition(Callback):
         validate = epoch_loop.val_loop.run
 
         def run() -> Any:  # a boundary: a stop does not wait for the end of a validation
-            self._rng, self._fetched = generators.take(), 0
+            batch = None if self._here is None else self._here.batch
+            self._here = LightningBoundary.here(trainer, batch, fetched=0)
             return validate()
 
         epoch_loop.on_run_start = on_run_start  # type: ignore[method-assign]
@@ -153,17 +156,22 @@ class LightningPosition(Callback):
         if self._saved is not None:
             generators.put(self._saved["rng"])
             self._arrived()
-        self._rng, self._batches = generators.take(), None
+        self._reach(trainer, None)
 
     def on_train_batch_start(
         self, trainer: Trainer, pl_module: LightningModule, batch: object, batch_idx: int
     ) -> None:
         """A boundary, behind the fetch of a batch."""
-        self._rng, self._batches, self._fetched = generators.take(), batch_idx, 1
+        self._reach(trainer, batch_idx)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """There is no batch any more."""
-        self._rng, self._batches = generators.take(), None
+        self._reach(trainer, None)
+
+    def _reach(self, trainer: Trainer, batch: int | None) -> None:
+        self._here = LightningBoundary.here(trainer, batch, fetched=1)
+        if trainer.global_step != self._step:  # or else within an accumulation
+            self._step, self._clean = trainer.global_step, self._here
 
     def on_exception(
         self, trainer: Trainer, pl_module: LightningModule, exception: BaseException
@@ -175,23 +183,12 @@ class LightningPosition(Callback):
         self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
     ) -> None:
         """Add the last boundary's; all ranks come here."""
-        if trainer.state.fn != "fit" or self._rng is None:
+        boundary = self._clean if self._failed else self._here
+        if trainer.state.fn != "fit" or boundary is None:
             return
-        own: dict[str, Any] = {"rng": self._rng, "loaders": [], "consumed": [], "index": 0}
-        own["fetched"] = self._fetched
-        fetcher = trainer.fit_loop._data_fetcher
-        if self._batches is not None and fetcher is not None:
-            assert fetcher.combined_loader._iterator is not None
-            iterator = fetcher.combined_loader._iterator
-            own["consumed"] = list(getattr(iterator, "_consumed", []))
-            own["index"] = iterator._idx
-            own["ahead"] = len(getattr(fetcher, "batches", []))
-            own["loaders"] = [
-                loader_iterators.describe(each) if loader_iterators.is_one(each) else None
-                for each in iterator.iterators
-            ]
+        own = boundary.described(trainer)
         checkpoint[KEY] = {
-            "batches": self._batches,
+            "batches": boundary.batch,
             "world_size": trainer.world_size,
             "layout": gradient_layout.layout_of(trainer.strategy.model)
             if isinstance(trainer.strategy.model, DistributedDataParallel)

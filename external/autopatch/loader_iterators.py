@@ -130,11 +130,19 @@ def describe(it: Any) -> dict[str, Any]:
     return {
         "begun": position.begun,
         "first": position.first,
-        "yielded": it._num_yielded,
         "history": position.history,
         "order": shared_order.describe(position.loader, position.epoch),
         "rest": position.rest,
-        "fetches": [] if position.fetches is None else list(position.fetches.before),
+        **noted(it),
+    }
+
+
+def noted(it: Any) -> dict[str, Any]:
+    """Return what of `describe` changes with each batch, for next to nothing."""
+    fetches = getattr(it, MARK).fetches
+    return {
+        "yielded": it._num_yielded,
+        "fetches": [] if fetches is None else list(fetches.before),
     }
 
 

@@ -12,6 +12,8 @@ pytestmark = pytest.mark.slow
     ("script", "at"),
     [
         ("with_lightning.py", [5, 11, 19]),
+        ("with_lightning.py", [2, 8, 17]),  # as an epoch begins, in its last step, at its end
+        ("with_lightning.py", [9, 10, 18]),
         ("with_lightning.py --workers 2", [5, 14]),
         ("with_lightning.py --accumulate 2", [6, 13]),
     ],
@@ -19,6 +21,20 @@ pytestmark = pytest.mark.slow
 def test_a_trainer_goes_on_exactly(runner, script, at):
     said = runner.carries(script, at=at, by_status=143)
     assert "Not exact" not in said
+
+
+@pytest.mark.parametrize(("every", "fails_at"), [(1, 3), (1, 6), (2, 3), (2, 4), (3, 2), (3, 3)])
+def test_an_error_goes_back_to_the_step_that_was_under_way(runner, every, fails_at):
+    """Also to the first of an epoch, and in the last of several batches of a step."""
+    words = f"with_lightning.py --accumulate {every}"
+    plain = runner.run(words, patched=False)
+    failed = runner.run(f"{words} --fail-at {fails_at}")
+    assert failed.status == 1
+    assert 'KeyError: "the user\'s own"' in failed.err
+    rest = runner.run(words)
+    assert f"Goes on at step {fails_at}" in rest.err
+    assert rest.lines == plain.lines[-len(rest.lines) :], failed.err + rest.err
+    assert len(failed.lines) + len(rest.lines) - len(plain.lines) in range(every + 1)
 
 
 def test_a_stop_in_a_validation_begins_that_one_again(runner):
