@@ -10,6 +10,7 @@ from typing import Any
 from wrapt import wrap_function_wrapper
 
 from ...params.checkpoint import CheckpointParams
+from ..stores.known import check_known
 from . import loader_iterators
 from .framework_part import FrameworkPart
 from .settings import AutopatchSettings
@@ -63,6 +64,8 @@ def patch(settings: AutopatchSettings, session: Any) -> None:
         with TemporaryDirectory(prefix="curitorch-") as folder, part.open() as store:
             part.begin(trainer.global_rank)
             found = None if part.is_used else store.fetch_newest_valid(FILE, Path(folder))
+            if not part.is_used:
+                check_known(store, None if found is None else found[0].step)
             if found is not None:
                 part.goes_on(found[0].step)
                 kwargs = {**kwargs, "ckpt_path": str(found[1])}

@@ -18,6 +18,7 @@ from transformers import TrainerCallback
 
 from ..environment import ranks
 from ..exact.gradient_layout import can_be_kept, may_change
+from ..stores.known import check_known
 from ..stores.lease_holder import holder
 from ..stores.retention import Retention
 from ..stores.store import Lease
@@ -198,6 +199,7 @@ class StoreCallback(TrainerCallback):
         """Return the path of the newest checkpoint, unpacked by rank 0 of each machine."""
         with TemporaryDirectory(prefix="curitorch-") as temporary:
             found = self._store.fetch_newest_valid(FILE, Path(temporary))
+            check_known(self._store, None if found is None else found[0].step)
             if found is None:
                 return None
             stored, path = found

@@ -1,6 +1,7 @@
 """A Lightning Trainer in a script: the same prints, weights and logged values in all ways."""
 
 import collections
+import json
 import sys
 
 import pytest
@@ -35,6 +36,15 @@ def test_an_error_goes_back_to_the_step_that_was_under_way(runner, every, fails_
     assert f"Goes on at step {fails_at}" in rest.err
     assert rest.lines == plain.lines[-len(rest.lines) :], failed.err + rest.err
     assert len(failed.lines) + len(rest.lines) - len(plain.lines) in range(every + 1)
+
+
+def test_checkpoints_of_a_newer_curitorch_are_refused_before_a_step(runner):
+    runner.interrupt("with_lightning.py", after=5)
+    [path] = runner.store.rglob("step-*.json")
+    path.write_text(json.dumps({**json.loads(path.read_text()), "schema": 3}))
+    refused = runner.run("with_lightning.py")
+    assert (refused.status, refused.lines) == (1, ["building"])
+    assert "is for another curitorch" in refused.err.splitlines()[-1]
 
 
 def test_a_stop_in_a_validation_begins_that_one_again(runner):
