@@ -148,9 +148,10 @@ def start_node(folder: Path, name: str) -> None:
 def kill_node(folder: Path, name: str) -> None:
     """Kill the slurmd of a node, and all of its jobs' processes, as if its power failed."""
     os.kill(int((folder / f"slurmd-{name}.pid").read_text()), signal.SIGKILL)
+    its_own = {"SLURMD_NODENAME": name, "SLURM_CONF": str(folder / "slurm.conf")}
     for process in psutil.process_iter():
         try:
-            if process.environ().get("SLURMD_NODENAME") == name:
+            if its_own.items() <= process.environ().items():  # other clusters have such nodes, too
                 for each in (process.parent(), process):
                     if each is not None and each.name() == "slurmstepd":
                         each.kill()
