@@ -108,7 +108,8 @@ class TrainerSaves:
 
     def failure(self, act: Callable[[Saver], None]) -> Exception | None:
         """Return why `act` failed on the rank that writes; None if it did not."""
-        return failure_of(self._saver, act)
+        saver = self._saver
+        return None if saver is None else failure_of(lambda: act(saver))
 
     def save(
         self, trainer: Trainer, *, ended: bool = False, at: tuple[int, int] | None = None

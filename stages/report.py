@@ -34,6 +34,7 @@ __all__ = ["checkpoint_table", "curves", "images", "metric_table", "report_train
 
 
 _NAME = "run"
+_ONE = {"steps": "step", "epochs": "epoch", "attempts": "attempt", "processes": "process"}
 _LONGEST_NAME = 255  # bytes, of a file on the usual file systems
 
 
@@ -214,7 +215,8 @@ def _summary(run: TrainingRun, failure: TrainerFailed | None, events: list[Event
         facts["engine"] = escape(", then ".join(trained_by))
     if lost := lost_lines(events):
         facts["lines that found no room"] = lost
-    said = " \N{MIDDLE DOT} ".join(f"<b>{value}</b> {name}" for name, value in facts.items())
+    counted = [(value, _ONE.get(name, name) if value == 1 else name) for name, value in facts.items()]
+    said = " \N{MIDDLE DOT} ".join(f"<b>{value}</b> {name}" for value, name in counted)
     command = f"<details><summary>Command</summary><pre>{escape(run.command or '')}</pre></details>"
     return (
         f'<p><span class="state {state.replace(" ", "-")}">{escape(state)}</span> '

@@ -5,7 +5,6 @@ background as well.
 """
 
 import contextlib
-from collections.abc import Callable
 from typing import Any
 
 from lightning.pytorch.utilities import rank_zero_warn
@@ -18,7 +17,7 @@ from ..journal import Journal
 from ..save_policy import retention
 from ..stores.lease_holder import holder
 from ..stores.place import details_of
-from ..stores.saver import Saver
+from ..stores.saver import Saver, failure_of
 from ..stores.store import Lease, Store, StoredCheckpoint, StoreError
 from . import checkpointing
 from .fit import Fit
@@ -133,10 +132,10 @@ class StateWriter:
 
             checkpoint = gathered(checkpoint, rank=self._fit.strategy.global_rank)
         elif parts is not None:
-            return _failure_of(lambda: parts.save(step, checkpoint, **how, group=group))
+            return failure_of(lambda: parts.save(step, checkpoint, **how, group=group))
         if saver is None:
             return None
-        return _failure_of(lambda: saver.save(step, checkpoint, **how))
+        return failure_of(lambda: saver.save(step, checkpoint, **how))
 
     def failure(self, *, wait: bool = False) -> Exception | None:
         """Return why a save failed that was under way, as far as it is known; None: none did.
@@ -144,7 +143,7 @@ class StateWriter:
         Args:
             wait: Until all is durable.
         """
-        return _failure_of(self.wait if wait else self.poll)
+        return failure_of(self.wait if wait else self.poll)
 
     def poll(self) -> None:
         """Take note of what is durable meanwhile, without waiting.
@@ -186,12 +185,3 @@ class StateWriter:
         if self._journal is not None:
             epoch = stored.details["epoch"]
             self._journal.write("checkpoint", step=stored.step, epoch=epoch, bytes=stored.bytes)
-
-
-def _failure_of(act: Callable[[], object]) -> Exception | None:
-    """Return why `act` failed; None if it did not."""
-    try:
-        act()
-    except (OSError, StoreError) as error:
-        return error
-    return None

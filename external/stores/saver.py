@@ -137,11 +137,10 @@ class Saver:
             background.close()
 
 
-def failure_of(saver: Saver | None, act: Callable[[Saver], None]) -> Exception | None:
-    """Return why `act` failed on the rank that has a saver; None if it did not, or on others."""
+def failure_of(act: Callable[[], object]) -> Exception | None:
+    """Return why `act`, which saves or waits for a save, failed; None if it did not."""
     try:
-        if saver is not None:
-            act(saver)
+        act()
     except (OSError, StoreError) as error:
         return error
     return None

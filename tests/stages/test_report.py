@@ -57,6 +57,7 @@ def test_a_report_has_curves_tables_and_settings_in_ascii_only(tmp_path):
     assert "a &lt;run&gt; &#252;" in page
     assert '<span class="state complete">complete</span>' in page
     assert "<b>2</b> processes" in page
+    assert "<b>1</b> attempt " in page
     with Journal(run.path / "journal.jsonl") as journal:
         journal.attempt(1, resume_step=40, world_size=2)
     assert '<span class="state complete">' not in "".join(run_report(TrainingRun(run.path), {}))

@@ -2,6 +2,7 @@
 
 import os
 from pathlib import Path
+from stat import S_ISREG
 
 _FICLONE = 0x40049409  # ioctl_ficlone(2), of Linux: XFS, Btrfs, bcachefs, OCFS2, some NFS
 
@@ -9,8 +10,8 @@ _FICLONE = 0x40049409  # ioctl_ficlone(2), of Linux: XFS, Btrfs, bcachefs, OCFS2
 def clone(source: Path, target: Path) -> bool:
     """Make the new file `target` a durable clone of `source`; returns whether that is possible.
 
-    Where it is not, because the file system cannot or `source` lies on another one, there is no
-    `target`.
+    Where it is not, because the file system cannot or `source` lies on another one or is no
+    regular file (a pipe is not even opened, since it gives its bytes once), there is no `target`.
 
     Raises:
         FileExistsError: `target` exists.
@@ -19,6 +20,8 @@ def clone(source: Path, target: Path) -> bool:
     try:
         import fcntl
     except ModuleNotFoundError:  # not a Unix
+        return False
+    if not S_ISREG(source.stat().st_mode):
         return False
     with source.open("rb") as given:
         descriptor = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)

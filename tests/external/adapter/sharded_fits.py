@@ -4,7 +4,6 @@ Each case trains world_fits's "clipping" in a store of its name, and saves after
 at the end, 12; "NAME=CASE" does so in the store NAME. It goes on from what is there.
 """
 
-import importlib.util
 import os
 import signal
 import sys
@@ -13,6 +12,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import torch
+import world_fits as fits
 from torch.distributed.checkpoint.filesystem import FileSystemWriter
 
 from curitorch.external.adapter import sharded, talk
@@ -20,16 +20,6 @@ from curitorch.external.adapter.sharded_saving import PartsSaver
 from curitorch.external.stores import LocalStore
 from curitorch.external.stores.saver import Saver
 
-
-def load():
-    path = Path(__file__).with_name("world_fits.py")
-    spec = importlib.util.spec_from_file_location("world_fits", path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-fits = load()
 fits.warnings = SimpleNamespace(filterwarnings=lambda *arguments: None)  # they are looked for
 talk.SECONDS = 0.0  # at each step, so that no clock decides
 RANK = int(os.environ["RANK"])

@@ -1,21 +1,10 @@
 """exact="rank" in three processes, whose sums have an order: resumed bitwise as not stopped."""
 
-import importlib.util
-from pathlib import Path
-
 import pytest
 
+from tests.external.adapter import world_fits as fits
+from tests.external.adapter.world_plan import launch
 
-def load():
-    spec = importlib.util.spec_from_file_location(
-        "world_fits", Path(__file__).with_name("world_fits.py")
-    )
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-fits = load()
 CASES = ("workers", "a parameter that not every grain uses", "clipping", "plateau")
 RANK = {"exact": "rank", "batch_size": 12}  # the last batch of 46 samples has 10
 
@@ -38,7 +27,7 @@ def plan(stops):
 @pytest.mark.slow
 def test_three_ranks_resume_bitwise_though_ddp_lays_its_buckets_out_anew(tmp_path):
     stops = (3, 4)  # of eight: within an epoch, and at its end
-    fits.launch(plan(stops), tmp_path, 3)
+    launch(plan(stops), tmp_path, 3)
     for n, name in enumerate(CASES):
         whole = fits.outcome(tmp_path / f"{n}-whole")
         assert whole["step"] == 8

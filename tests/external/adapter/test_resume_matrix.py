@@ -5,10 +5,8 @@ gradients (in exact="world": grains), stopped within an epoch, at its end and be
 engine at both levels and on Lightning's Trainer. One of twelve is tried in the fast suite.
 """
 
-import importlib.util
 import itertools
 import warnings
-from pathlib import Path
 
 import pytest
 import torch
@@ -19,18 +17,8 @@ from curitorch.external.adapter import LeanTrainer
 from curitorch.external.exact.exact_data import exact_data
 from curitorch.external.stores import LocalStore, PeriodicCheckpoint
 from curitorch.params import CheckpointParams
+from tests.external.adapter import world_fits as fits
 
-
-def load():
-    spec = importlib.util.spec_from_file_location(
-        "world_fits", Path(__file__).with_name("world_fits.py")
-    )
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-fits = load()
 POLICY = CheckpointParams(every_n_steps=1, every_n_epochs=None, keep=0)
 STOPS = {1: (2, 6, 7), 3: (1, 2, 3)}  # in 12 or 4 steps of two epochs: within, at its end, behind
 ENGINES = ("lean, rank", "lean, world", "lightning")

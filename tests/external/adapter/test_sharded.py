@@ -1,11 +1,9 @@
 """FSDP2 on the CPU, in real processes over gloo; sharded states as checkpoints of a store."""
 
-import importlib.util
 import os
 import subprocess
 import sys
 import textwrap
-from pathlib import Path
 
 import pytest
 import torch
@@ -16,6 +14,8 @@ from curitorch.external.refused import Refused
 from curitorch.external.resume import resume_point
 from curitorch.external.state_files import fetch_parts
 from curitorch.external.stores import LocalStore
+from tests.external.adapter import world_fits as fits
+from tests.external.adapter.world_plan import launch
 
 DDP = "ddp_find_unused_parameters_true"  # a layer of the net is not used
 
@@ -172,18 +172,9 @@ def test_a_sharded_state_is_one_verified_checkpoint_for_any_number_of_processes(
         assert store.newest_valid() is None
 
 
-def load():
-    path = Path(__file__).with_name("world_fits.py")
-    spec = importlib.util.spec_from_file_location("world_fits", path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
 @pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_a_lean_fit_with_fsdp2_resumes_bitwise_from_parts_and_from_whole_files(tmp_path):
-    fits = load()
     options = {"exact": "rank", "strategy": "fsdp2", "every": 4}
     common = {"case": "clipping", "options": options}
     plan = [
@@ -205,7 +196,7 @@ def test_a_lean_fit_with_fsdp2_resumes_bitwise_from_parts_and_from_whole_files(t
         {"case": "plain", "to": "ddp", "options": {**options, "strategy": DDP}},
         {**common, "to": "by parts", "options": {**options, "strategy": DDP, "clip": "by parts"}},
     ]
-    fits.launch(plan, tmp_path, 2)
+    launch(plan, tmp_path, 2)
     unstopped = fits.outcome(tmp_path / "unstopped")
     parts = ["__0_0.distcp", "__1_0.distcp", "metadata", "rest.ckpt"]
     for name in ("unstopped", "in the background"):

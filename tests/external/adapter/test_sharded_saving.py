@@ -1,9 +1,5 @@
 """What becomes of FSDP2's checkpoints in parts when they are slow, fail, or a process dies."""
 
-import importlib.util
-import os
-import subprocess
-import sys
 import threading
 from pathlib import Path
 
@@ -18,34 +14,15 @@ from curitorch.external.adapter.sharded_saving import PartsSaver, read_parts
 from curitorch.external.completion import keep_model
 from curitorch.external.stores import LocalStore
 from curitorch.external.stores.retention import Retention
+from tests.external.adapter import world_fits as fits
+from tests.external.adapter.torchrun import torchrun
 
 HERE = Path(__file__)
 
 
-def load():
-    path = HERE.with_name("world_fits.py")
-    spec = importlib.util.spec_from_file_location("world_fits", path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-fits = load()
-
-
 def launch(folder, *names):
     """Train these cases in two processes; returns the exit status and what was printed."""
-    done = subprocess.run(
-        [
-            *(sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"),
-            *("--", str(HERE.with_name("sharded_fits.py")), str(folder), *names),
-        ],
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-        timeout=280,
-        check=False,
-    )
+    done = torchrun(HERE.with_name("sharded_fits.py"), folder, *names, seconds=280)
     return done.returncode, done.stdout + done.stderr
 
 

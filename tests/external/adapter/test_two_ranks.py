@@ -3,23 +3,17 @@
 Each test starts two real processes; the comparison is in lean_ranks.py.
 """
 
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+
+from tests.external.adapter.torchrun import torchrun
 
 PROGRAM = Path(__file__).with_name("lean_ranks.py")
 
 
 def run(folder, *names):
-    command = [
-        sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2",
-        str(PROGRAM), str(folder), *names,
-    ]  # fmt: skip
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=540)
+    done = torchrun(PROGRAM, folder, *names, seconds=540)
     assert done.returncode == 0, (done.stdout + done.stderr)[-6000:]
 
 

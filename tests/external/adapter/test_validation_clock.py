@@ -2,9 +2,6 @@
 
 import itertools
 import json
-import os
-import subprocess
-import sys
 import warnings
 from datetime import timedelta
 from pathlib import Path
@@ -19,6 +16,7 @@ from torch.utils.data import DataLoader, TensorDataset
 from curitorch.external.adapter import LeanTrainer, validation_clock
 from curitorch.external.refused import Refused
 from curitorch.params import CheckpointParams
+from tests.external.adapter.torchrun import torchrun
 
 
 class Clock:
@@ -110,12 +108,7 @@ def test_what_is_no_time_is_refused_and_a_time_for_any_world():
 
 @pytest.mark.slow
 def test_processes_whose_clocks_differ_validate_at_the_same_steps(tmp_path):
-    command = [
-        sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2",
-        str(Path(__file__).with_name("clock_ranks.py")), str(tmp_path),
-    ]  # fmt: skip
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=240)
+    done = torchrun(Path(__file__).with_name("clock_ranks.py"), tmp_path)
     assert done.returncode == 0, (done.stdout + done.stderr)[-6000:]
     first, second = (json.loads((tmp_path / f"{rank}.json").read_text()) for rank in (0, 1))
     assert first == second

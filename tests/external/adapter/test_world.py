@@ -1,8 +1,6 @@
 """exact="world": bitwise the same for 1, 2 and 4 processes, and any change between them."""
 
-import importlib.util
 import warnings
-from pathlib import Path
 
 import pytest
 import torch
@@ -12,18 +10,8 @@ from torchmetrics.classification import BinaryAccuracy
 
 from curitorch.external.adapter import LeanTrainer
 from curitorch.external.refused import Refused
-
-HERE = Path(__file__).with_name("world_fits.py")
-
-
-def load():
-    spec = importlib.util.spec_from_file_location("world_fits", HERE)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-fits = load()
+from tests.external.adapter import world_fits as fits
+from tests.external.adapter.world_plan import launch
 
 
 @pytest.fixture(autouse=True)
@@ -43,7 +31,7 @@ def test_two_processes_train_what_one_does_and_one_goes_on_from_two(tmp_path):
         {"case": asked, "to": "asked to stop"},
         {"case": counts, "to": counts},
     ]
-    fits.launch(plan, tmp_path, 2)
+    launch(plan, tmp_path, 2)
     counted = fits.fit(fits.CASES[counts])
     assert 0 < counted["metrics"]["right"] < 1
     assert fits.same(counted, fits.outcome(tmp_path / counts))
@@ -80,11 +68,11 @@ def test_two_then_one_then_four_then_two_processes_end_as_one(tmp_path):
     def whole(names):
         return [{"case": name, "to": f"{name} whole"} for name in names]
 
-    fits.launch(plan(None, "two", lambda name: 2) + whole(whole_by_two), tmp_path, 2)
+    launch(plan(None, "two", lambda name: 2) + whole(whole_by_two), tmp_path, 2)
     fits.run(plan("two", "one", ends.get), tmp_path)
     by_four = plan("one", "four", lambda name: ends[name] + 1) + whole(whole_by_four)
-    fits.launch(by_four, tmp_path, 4)
-    fits.launch(plan("four", "two again", None), tmp_path, 2)
+    launch(by_four, tmp_path, 4)
+    launch(plan("four", "two again", None), tmp_path, 2)
     for name in names:
         kind = "by two again" if name in handed else "whole"
         assert fits.same(fits.outcome(tmp_path / f"{name} {kind}"), alone[name]), name

@@ -11,7 +11,6 @@ import json
 import os
 import random
 import shutil
-import subprocess
 import sys
 import unittest.mock
 import warnings
@@ -266,24 +265,6 @@ def copy_until(step, source, target):
                 store.delete(each.step)
     if torch.distributed.is_initialized():
         torch.distributed.barrier()
-
-
-def launch(plan, folder, processes):
-    """Do the fits of a plan in so many processes."""
-    path = folder / f"plan-{len([*folder.glob('plan-*')])}.json"
-    path.write_text(json.dumps(plan))
-    done = subprocess.run(
-        [
-            *(sys.executable, "-W", "ignore", "-m", "torch.distributed.run", "--standalone"),
-            *(f"--nproc-per-node={processes}", "--", __file__, str(path)),
-        ],
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-        timeout=500,
-        check=False,
-    )
-    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-5000:]
 
 
 def outcome(folder):

@@ -58,6 +58,12 @@ def test_where_there_are_no_clones_nothing_is_left(tmp_path):
     assert not (tmp_path / "clone").exists()
 
 
+def test_a_pipe_is_not_opened_and_keeps_its_reader(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    assert not clone(tmp_path / "pipe", tmp_path / "clone")  # opening it would wait for ever
+    assert not (tmp_path / "clone").exists()
+
+
 def test_what_a_store_keeps_is_a_clone_of_what_was_put(disk, tmp_path):
     given = source(disk)
     before, content = free(disk), given.read_bytes()
