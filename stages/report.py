@@ -215,7 +215,9 @@ def _summary(run: TrainingRun, failure: TrainerFailed | None, events: list[Event
         facts["engine"] = escape(", then ".join(trained_by))
     if lost := lost_lines(events):
         facts["lines that found no room"] = lost
-    counted = [(value, _ONE.get(name, name) if value == 1 else name) for name, value in facts.items()]
+    counted = [
+        (value, _ONE.get(name, name) if value == 1 else name) for name, value in facts.items()
+    ]
     said = " \N{MIDDLE DOT} ".join(f"<b>{value}</b> {name}" for value, name in counted)
     command = f"<details><summary>Command</summary><pre>{escape(run.command or '')}</pre></details>"
     return (
