@@ -5,6 +5,7 @@ import contextlib
 import json
 import logging
 import ssl
+from collections.abc import Callable
 
 from aiohttp import web
 
@@ -49,6 +50,7 @@ class Listener:
         self._runner = web.AppRunner(service.application(), access_log=None, shutdown_timeout=0.1)
         self._idle_seconds = idle_seconds
         self._server: asyncio.Server | None = None
+        self._coming: dict[_Handler, float] = {}
 
     async def start(self) -> str:
         """Listen; returns the address, e.g. `http://127.0.0.1:41234`.
@@ -97,23 +99,38 @@ class Listener:
         return self._runner.server.connections if self._runner.server is not None else []
 
     def _protocol(self) -> asyncio.Protocol:
-        if len(self._open()) >= self._most:
+        loop = asyncio.get_running_loop()
+        # Several are accepted before the first of them is open; with TLS, some never are.
+        coming = {each: until for each, until in self._coming.items() if until > loop.time()}
+        self._coming = coming
+        if len(self._open()) + len(coming) >= self._most:
             self.service.metrics.add("turned_away_total")
             return _TurnedAway(self._most)
         assert self._runner.server is not None
-        return _Handler(
+        handler = _Handler(
             self._runner.server,
-            loop=asyncio.get_running_loop(),
+            loop=loop,
             keepalive_timeout=self._idle_seconds,
             lingering_time=LINGER_SECONDS,
             auto_decompress=False,
             access_log=None,  # type: ignore[arg-type]  # which aiohttp's own runner passes, too
             read_bufsize=READ_BUFFER,
         )
+        handler.opened = lambda: self._coming.pop(handler, None)
+        self._coming[handler] = loop.time() + HANDSHAKE_SECONDS
+        return handler
 
 
 class _Handler(web.RequestHandler):
     """aiohttp's, which answers what is not HTTP at all in our way."""
+
+    opened: Callable[[], object]
+    """Called when the connection is open."""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Say so, and begin."""
+        super().connection_made(transport)
+        self.opened()
 
     def handle_error(
         self,

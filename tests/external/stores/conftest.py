@@ -8,8 +8,7 @@ from curitorch.external.stores.testing.running_service import RunningService
 
 @pytest.fixture(scope="module")
 def shared(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("service")
-    with RunningService(folder, "--body-seconds", "0.5", "--idle-seconds", "0.5") as service:
+    with RunningService(tmp_path_factory.mktemp("service")) as service:
         yield service
 
 

@@ -30,7 +30,7 @@ class Proxy:
             while True:
                 client, _ = self._listening.accept()
                 try:
-                    server = socket.create_connection(("127.0.0.1", self.target), timeout=10)
+                    server = socket.create_connection(("127.0.0.1", self.target))
                 except OSError:
                     client.close()
                     continue
@@ -72,5 +72,5 @@ class Proxy:
 
 
 def behind(proxy: Proxy, service: RunningService, **options) -> TcpStore:
-    options = {"token_file": service.token_file, "timeout": 5.0, "tries": 5, **options}
+    options = {"token_file": service.token_file, "timeout": 60.0, "tries": 5, **options}
     return TcpStore("job", "127.0.0.1", proxy.port, **options)

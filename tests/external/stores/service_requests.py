@@ -28,9 +28,9 @@ def give_up(service: RunningService) -> None:
     service.ask("DELETE", f"/jobs/job/uploads/{UPLOAD}")
 
 
-def raw(service: RunningService, data: bytes, *, seconds: float = 5.0) -> bytes:
+def raw(service: RunningService, data: bytes) -> bytes:
     """Send bytes as they are; returns what came of the answer before the connection ended."""
-    with socket.create_connection(("127.0.0.1", service.port), timeout=seconds) as connection:
+    with socket.create_connection(("127.0.0.1", service.port), timeout=60) as connection:
         with contextlib.suppress(ConnectionError):
             connection.sendall(data)
         return answer_on(connection)

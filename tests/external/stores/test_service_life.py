@@ -1,11 +1,13 @@
 """The TCP store's service: starting, stopping and leases."""
 
+import contextlib
 import hashlib
 import json
 import os
 import signal
 import socket
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -23,6 +25,7 @@ from tests.external.stores.service_requests import (
     answer_on,
     begin,
     head,
+    metrics,
     model,
     raw,
     tree,
@@ -50,15 +53,37 @@ def test_what_a_dead_service_left_half_done_is_gone_after_the_start(tmp_path):
         }
 
 
+LONG = 60.0  # seconds in which even a machine that stands still for a while gets it done
+PATIENT = ("--body-seconds", "600")  # with clients that stop in the middle
+
+
+def until(condition):
+    end = time.monotonic() + LONG
+    while not condition():
+        assert time.monotonic() < end, "it did not come to that"
+        time.sleep(0.01)
+
+
+@contextlib.contextmanager
+def half_an_upload(service):
+    """A connection on which half of a file has come, and is in its place."""
+    assert begin(service, 1000)[0] == 201
+    path = service.root / "job" / "uploads" / UPLOAD / "files" / "model.ckpt"
+    with socket.create_connection(("127.0.0.1", service.port), timeout=LONG) as connection:
+        connection.sendall(head("PUT", FILE, length=1000) + bytes(500))
+        until(lambda: path.exists() and path.stat().st_size == 500)
+        yield connection
+
+
+def is_stopping(service):
+    return service.ask("GET", "/health", token=None)[0] == 503
+
+
 def test_sigterm_lets_an_upload_under_way_finish(tmp_path):
-    with RunningService(tmp_path) as service:
-        assert begin(service, 1000)[0] == 201
-        with socket.create_connection(("127.0.0.1", service.port), timeout=5) as connection:
-            connection.sendall(head("PUT", FILE, length=1000) + bytes(500))
-            time.sleep(0.2)
+    with RunningService(tmp_path, *PATIENT, "--grace", "600") as service:
+        with half_an_upload(service) as connection:
             service.terminate(wait=False)
-            time.sleep(0.3)
-            assert service.ask("GET", "/health", token=None)[0] == 503
+            until(lambda: is_stopping(service))
             status, answer = begin(service, 1000, job="another")
             assert (status, "stopping" in answer["error"]) == (503, True)
             connection.sendall(bytes(500))
@@ -79,14 +104,11 @@ def commit_of_zeros(size: int) -> bytes:
 
 
 def test_sigterm_waits_no_longer_than_it_was_told(tmp_path):
-    with RunningService(tmp_path, "--grace", "0.5") as service:
-        assert begin(service, 1000)[0] == 201
-        with socket.create_connection(("127.0.0.1", service.port), timeout=5) as connection:
-            connection.sendall(head("PUT", FILE, length=1000) + bytes(500))
-            time.sleep(0.2)
+    with RunningService(tmp_path, *PATIENT, "--grace", "0.5") as service:
+        with half_an_upload(service):
             started = time.monotonic()
-            assert service.terminate() == 0
-            assert 0.4 < time.monotonic() - started < 5
+            assert service.terminate() == 0  # which it would not without a limit
+            assert time.monotonic() - started > 0.4
         service.start()
         assert service.ask("HEAD", FILE)[0] == 200
         size = (service.root / "job" / "uploads" / UPLOAD / "files" / "model.ckpt").stat().st_size
@@ -94,18 +116,31 @@ def test_sigterm_waits_no_longer_than_it_was_told(tmp_path):
 
 
 def test_a_second_sigterm_ends_it_at_once(tmp_path):
-    with RunningService(tmp_path, "--grace", "60") as service:
-        assert begin(service, 1000)[0] == 201
+    with (
+        RunningService(tmp_path, *PATIENT, "--grace", "600") as service,
+        half_an_upload(service),
+    ):
         service.terminate(wait=False)
-        time.sleep(0.3)
+        until(lambda: is_stopping(service))
         os.kill(service.pid, signal.SIGTERM)
-        started = time.monotonic()
         service.wait()
-        assert time.monotonic() - started < 5
+
+
+def asked_for_leases(service, method, status):
+    """How often the service has answered so to what was asked about leases, or uploads."""
+    return metrics(service).get(f'requests_total{{method="{method}",status="{status}"}}', 0)
+
+
+def restarted(service, lease_seconds):
+    service.kill()
+    service.start("--lease-seconds", lease_seconds)
 
 
 def test_a_lease_that_ran_out_is_free_and_its_writer_is_locked_out(tmp_path):
-    with RunningService(tmp_path, "--lease-seconds", "0.4") as service, service.store() as store:
+    with (
+        RunningService(tmp_path, "--lease-seconds", "600") as service,
+        service.store(tries=9) as store,
+    ):
         path, body = "/jobs/job/lease", b'{"holder": "node-a", "nonce": "1"}'
         status, answer = service.ask("POST", path, body)
         old = Lease("node-a", json.loads(answer)["token"])
@@ -113,6 +148,7 @@ def test_a_lease_that_ran_out_is_free_and_its_writer_is_locked_out(tmp_path):
         other = b'{"holder": "node-b", "nonce": "2"}'
         assert service.ask("POST", path, other)[0] == 409
         store.put(1, model(tmp_path), lease=old)
+        restarted(service, "0.4")
         time.sleep(0.5)
         assert service.ask("PUT", path, Fencing_Token=str(old.token))[0] == 200  # nobody took it
         time.sleep(0.5)
@@ -123,23 +159,38 @@ def test_a_lease_that_ran_out_is_free_and_its_writer_is_locked_out(tmp_path):
             with pytest.raises(LeaseLost):
                 store.delete(1, lease=old)
             assert service.ask("PUT", path, Fencing_Token=str(old.token))[0] == 409
-            time.sleep(0.7)  # it is renewed
+            renewed = asked_for_leases(service, "PUT", 200)
+            until(lambda: asked_for_leases(service, "PUT", 200) >= renewed + 2)
             store.put(2, model(tmp_path), lease=new)
         assert [each.step for each in store.list()] == [1, 2]
 
 
 def test_the_lease_of_a_dead_holder_is_waited_for_and_that_of_a_living_one_is_not(tmp_path):
-    with RunningService(tmp_path, "--lease-seconds", "1.5") as service, service.store() as store:
+    with (
+        RunningService(tmp_path, "--lease-seconds", "600") as service,
+        service.store(tries=1000) as store,
+        service.store() as another,
+        ThreadPoolExecutor(1) as beside,
+    ):
         service.ask("POST", "/jobs/job/lease", b'{"holder": "dead", "nonce": "1"}')
+
+        def let_it_run_out():
+            until(lambda: asked_for_leases(service, "POST", 409) >= 1)
+            restarted(service, "1")
+
+        ran_out = beside.submit(let_it_run_out)
         with (
             pytest.warns(UserWarning, match="whether the holder lives: 'dead' holds the lease"),
             store.lease("node-b"),
-            service.store() as another,
-            pytest.warns(UserWarning, match="'node-b' holds the lease"),
-            pytest.raises(LeaseLost, match="'node-b' holds the lease"),
-            another.lease("node-c"),
         ):
-            pass
+            ran_out.result()
+            restarted(service, "600")
+            with (
+                pytest.warns(UserWarning, match="'node-b' holds the lease"),
+                pytest.raises(LeaseLost, match="'node-b' holds the lease"),
+                another.lease("node-c"),
+            ):
+                pass
 
 
 def test_an_upload_that_was_overtaken_on_the_way_is_not_committed(tmp_path):
@@ -168,8 +219,7 @@ def test_an_upload_that_was_overtaken_on_the_way_is_not_committed(tmp_path):
 def test_leases_outlive_the_service(tmp_path):
     with RunningService(tmp_path, "--lease-seconds", "2") as service, service.store() as store:
         with store.lease("node-a") as lease:
-            service.kill()
-            service.start()
+            restarted(service, "600")  # from now on no standstill ends it
             with pytest.raises(LeaseLost, match="node-a"), store.lease("node-b"):
                 pass
             store.put(1, model(tmp_path), lease=lease)
