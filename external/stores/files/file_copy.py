@@ -1,7 +1,6 @@
 """A durable copy of a file, hashed while it is copied."""
 
 import os
-from contextlib import suppress
 from io import FileIO
 from pathlib import Path
 
@@ -9,6 +8,7 @@ from ...checksum import WRITTEN, Checksum
 from ..saving.staged_memory import staged
 from ..store import StoredFile
 from .direct_file import DirectFile
+from .page_cache import is_cached
 
 LARGE = 8 << 20
 """From so many bytes on a file is copied past the page cache."""
@@ -42,7 +42,7 @@ def copy_file(source: Path, target: Path, *, kind: str = WRITTEN) -> StoredFile:
                 copy.write_pages(memory)
             return copy.stored()
         os.posix_fadvise(reader.fileno(), 0, 0, os.POSIX_FADV_SEQUENTIAL)
-        leave = _is_cached(reader)
+        leave = _was_cached(reader)
         with DirectFile(target, size=size, kind=kind) as copy:
             while count := reader.readinto(copy.room):
                 copy.take(count)
@@ -65,11 +65,9 @@ def _copy_small(reader: FileIO, target: Path, kind: str) -> StoredFile:
     return StoredFile(found.bytes, found.text)
 
 
-def _is_cached(reader: FileIO) -> bool:
+def _was_cached(reader: FileIO) -> bool:
     """Return whether the file's first page is in the page cache, or nobody knows."""
-    with suppress(OSError):  # not every file system can tell
-        try:
-            return bool(os.preadv(reader.fileno(), [bytearray(1)], 0, os.RWF_NOWAIT))
-        except BlockingIOError:
-            return False
-    return True
+    try:
+        return is_cached(reader.fileno())
+    except (OSError, ValueError, AttributeError):  # not every file or system can tell
+        return True

@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 import threading
+import time
 from io import FileIO
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from curitorch.external.schema import UnreadableFile
 from curitorch.external.stores import LocalStore
 from curitorch.external.stores.files.direct_file import PIECE, DirectFile
 from curitorch.external.stores.files.file_copy import LARGE, copy_file
+from curitorch.external.stores.files.page_cache import is_cached
 from curitorch.external.stores.store import StoredFile
 from tests.external.stores.disks import failing_disk, mounted, small_disk
 
@@ -33,18 +35,15 @@ def target(tmp_path):
 def cached(path, at):
     """Whether the page of a file is in the page cache."""
     with path.open("rb") as file:
-        try:
-            return bool(os.preadv(file.fileno(), [bytearray(1)], at, os.RWF_NOWAIT))
-        except BlockingIOError:
-            return False
-        except OSError:
-            pytest.skip("this file system does not tell what is cached")
+        return is_cached(file.fileno(), at)
 
 
 def forget(path):
     with path.open("rb") as file:
         os.fsync(file.fileno())
         os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+    if cached(path, 0):
+        pytest.skip("this file system keeps everything in memory")
 
 
 @pytest.mark.parametrize(
@@ -94,13 +93,35 @@ def test_others_may_read_a_copy_as_far_as_the_umask_lets_them(source, target, si
     assert target.stat().st_mode & 0o777 == 0o640
 
 
+def test_what_is_in_the_page_cache_is_known_without_bringing_it_there(source):
+    size = 3 * MB + 5
+    source.write_bytes(os.urandom(size))
+    places = (0, MB + 1, 2 * MB, size - 1)
+    assert [cached(source, at) for at in places] == [True] * 4
+    forget(source)
+    for _ in range(2):  # a read ahead would be over soon
+        assert [cached(source, at) for at in places] == [False] * 4
+        time.sleep(0.05)
+    with source.open("rb", buffering=0) as file:
+        file.seek(2 * MB)
+        file.read(1)
+    assert [cached(source, at) for at in places[:3]] == [False, False, True]
+    with pytest.raises(ValueError, match="mmap"):
+        cached(source, size + MB)
+
+
 def test_a_large_copy_leaves_the_page_cache_alone(source, target):
     source.write_bytes(os.urandom(LARGE + 1000))
     forget(source)
-    source.read_bytes()
-    copy_file(source, target)
-    assert cached(source, 0)
-    assert cached(source, LARGE)  # what others had there stays
+
+    def others_keep_theirs():
+        target.unlink(missing_ok=True)
+        source.read_bytes()
+        copy_file(source, target)
+        return cached(source, 0) and cached(source, LARGE)
+
+    # More than one try: the machine itself may have needed the memory just then.
+    assert any(others_keep_theirs() for _ in range(10))
     for at in (0, LARGE // 2, LARGE):
         assert not cached(target, at)
     target.unlink()
@@ -257,17 +278,19 @@ def test_what_is_given_up_leaves_no_thread_and_no_open_file(target):
 def test_a_copy_takes_little_memory(source, target):
     source.touch()
     os.truncate(source, 200 * MB)
+    # Not getrusage's: that one begins with the peak of the process that started this one.
     program = (
-        "import resource, sys\nfrom pathlib import Path\n"
+        "import re, sys\nfrom pathlib import Path\n"
         "from curitorch.external.checksum import Checksum\n"
         "from curitorch.external.stores.files.file_copy import copy_file\n"
-        "Checksum()\npeak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
-        "before = peak()\ncopy_file(Path(sys.argv[1]), Path(sys.argv[2]))\n"
+        "status = Path('/proc/self/status')\n"
+        "peak = lambda: int(re.search(r'VmHWM:\\s*(\\d+) kB', status.read_text())[1])\n"
+        "Checksum()\nbefore = peak()\ncopy_file(Path(sys.argv[1]), Path(sys.argv[2]))\n"
         "print(peak() - before)\n"
     )
     command = [sys.executable, "-c", program, str(source), str(target)]
     done = subprocess.run(command, check=True, capture_output=True, text=True)
-    assert int(done.stdout) < 16 * 1024  # KiB
+    assert 0 < int(done.stdout) < 16 * 1024  # KiB
     assert target.stat().st_size == 200 * MB
 
 
