@@ -22,6 +22,7 @@ class SpoolUploader:
         self._folder, self._store = folder, store
         self._changed = threading.Condition()
         self._woken = self._hurried = self._stopped = False
+        self._busy = True  # from a look at the folder to the end of what it led to
         self._look_seconds: float | None = None
         self._thread = threading.Thread(target=self._work, name="spool", daemon=True)
         self._thread.start()
@@ -53,21 +54,26 @@ class SpoolUploader:
         return not self._thread.is_alive()
 
     def _is_done(self) -> bool:
+        if self._busy:  # something that was deleted may be on its way
+            return False
         return not self._folder.waiting() and self._folder.pruning.asked() is None
 
     def _work(self) -> None:
         failures = 0
         while not self._stopped:
-            self._woken = self._hurried = did = False
+            with self._changed:
+                self._busy, self._woken, self._hurried = True, False, False
+            did = False
             try:
                 did = self._step()
                 failures, self.error = 0, None
             except Exception as error:
                 failures += 1
-                self.error = error
                 if failures == 1:
                     self._warn(f"Checkpoints stay in '{self._folder.folder}' for now: {error}")
+                self.error = error
             with self._changed:
+                self._busy = False
                 self._changed.notify_all()
                 if did:
                     continue

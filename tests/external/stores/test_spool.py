@@ -29,6 +29,7 @@ from curitorch.external.stores.store import (
 from curitorch.external.stores.testing.running_service import RunningService
 
 SIZE = 10_000
+LONG = 60.0  # seconds in which even a machine that stands still for a while gets it done
 
 
 class DeadAtWill(LocalStore):
@@ -64,7 +65,9 @@ def folder(tmp_path):
 
 
 def spooling(store, folder, **options):
-    return SpoolingStore(store, folder, **{"limit_bytes": 10 * SIZE, "close_seconds": 5, **options})
+    return SpoolingStore(
+        store, folder, **{"limit_bytes": 10 * SIZE, "close_seconds": LONG, **options}
+    )
 
 
 def model(tmp_path: Path, content: bytes | None = None) -> dict[str, Path]:
@@ -80,8 +83,8 @@ def close_quietly(spool):
         spool.close()
 
 
-def until(condition, seconds=10.0):
-    end = time.monotonic() + seconds
+def until(condition):
+    end = time.monotonic() + LONG
     while not condition():
         assert time.monotonic() < end, "it did not come to that"
         time.sleep(0.01)
@@ -96,7 +99,7 @@ def test_what_is_put_gets_to_the_store_in_order(store, folder, tmp_path):
         store.dead = True
         given = [spool.put(n, model(tmp_path), details={"n": n}) for n in (3, 1, 2)]
         store.dead = False
-        assert spool.flush(10)
+        assert spool.flush(LONG)
         assert spool.pending == []
     assert seen == [3, 1, 2]
     assert store.list() == sorted(given, key=lambda each: each.step)
@@ -104,25 +107,49 @@ def test_what_is_put_gets_to_the_store_in_order(store, folder, tmp_path):
 
 @pytest.mark.filterwarnings("ignore::UserWarning")
 def test_a_dead_store_keeps_nobody_waiting_and_pending_can_be_read(store, folder, tmp_path):
-    store.dead = True
+    asked, gives_up = threading.Event(), threading.Event()
+
+    def put_in_vain(*arguments, **more):
+        asked.set()
+        assert gives_up.wait(LONG), "somebody waited for it"
+        store.dead = True
+        raise StoreUnreachable("nobody answers")
+
+    store.put = put_in_vain
     spool = spooling(store, folder)
     content = os.urandom(SIZE)
-    started = time.monotonic()
     put = spool.put(1, model(tmp_path, content), details={"epoch": 4})
     model(tmp_path, b"changed after the put")
-    assert time.monotonic() - started < 1
+    assert asked.wait(LONG)
     assert spool.pending == [put]
+    gives_up.set()
+    until(lambda: store.dead)
+    del store.put
     assert spool.newest_valid() == put
     spool.verify(put)
     assert spool.fetch(put, "model.ckpt", tmp_path / "here").read_bytes() == content
     assert spool.prune(Retention(newest=1)) == []
     until(lambda: isinstance(spool.error, StoreUnreachable))
     store.dead = False
-    assert spool.flush(10)
+    assert spool.flush(LONG)
     assert spool.error is None
     assert spool.list() == [put] == store.list()
     assert spool.fetch(put, "model.ckpt", tmp_path / "there").read_bytes() == content
     spool.close()
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")
+def test_what_is_stored_and_what_waits_are_listed_together(store, folder, tmp_path):
+    stored = store.put(1, model(tmp_path))
+
+    def put_in_vain(*arguments, **more):
+        raise StoreUnreachable("it can be read, and is full")
+
+    store.put = put_in_vain
+    spool = spooling(store, folder)
+    waiting = spool.put(2, model(tmp_path))
+    assert spool.list() == [stored, waiting]
+    close_quietly(spool)
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning")
@@ -136,7 +163,7 @@ def test_beyond_its_limit_it_says_so_and_saves_nothing(store, folder, tmp_path):
         spool.put(3, model(tmp_path))
     assert [each.step for each in spool.pending] == [1, 2]
     store.dead = False
-    assert spool.flush(10)
+    assert spool.flush(LONG)
     spool.put(3, model(tmp_path))
     spool.close()
     assert [each.step for each in store.list()] == [1, 2, 3]
@@ -167,7 +194,7 @@ os.kill(os.getpid(), 9)
     done = subprocess.run([sys.executable, "-c", program], check=False, capture_output=True)
     assert done.returncode == -9, done.stderr
     with spooling(store, folder) as spool:
-        assert spool.flush(10)
+        assert spool.flush(LONG)
     assert [each.step for each in store.list()] == [1, 2]
 
 
@@ -195,7 +222,7 @@ def test_what_the_store_never_takes_is_set_aside_and_the_rest_goes_on(store, fol
     with pytest.warns(UserWarning, match="Step 1 was refused"), spooling(store, folder) as spool:
         spool.put(1, model(tmp_path, b"other"))
         spool.put(2, model(tmp_path))
-        assert spool.flush(10)
+        assert spool.flush(LONG)
     assert [each.step for each in store.list()] == [1, 2]
     [refused] = LocalStore(folder / "refused").list()
     path = LocalStore(folder / "refused").fetch(refused, "model.ckpt", tmp_path)
@@ -206,11 +233,11 @@ def test_a_writer_that_was_overtaken_learns_it_at_its_next_put(store, folder, tm
     with spooling(store, folder) as spool:
         with spool.lease("node-a") as lease:
             spool.put(1, model(tmp_path), lease=lease)
-            assert spool.flush(10)
+            assert spool.flush(LONG)
         with LocalStore(store.root).lease("node-b"):
             with pytest.warns(UserWarning, match="Step 2 was refused"):
                 spool.put(2, model(tmp_path), lease=lease)
-                assert spool.flush(10)
+                assert spool.flush(LONG)
             with pytest.raises(LeaseLost):
                 spool.put(3, model(tmp_path), lease=lease)
     assert [each.step for each in store.list()] == [1]
@@ -233,7 +260,7 @@ def test_a_restarted_writer_inherits_its_spool_unless_somebody_wrote_in_between(
     with again.lease("node-a") as lease:
         store.dead = False
         again.put(2, model(tmp_path), lease=lease)
-        assert again.flush(10)
+        assert again.flush(LONG)
     again.close()
     assert [each.step for each in store.list()] == arrive
 
@@ -258,29 +285,30 @@ def test_what_is_deleted_on_its_way_is_not_there_in_the_end(store, folder, tmp_p
     def put_slowly(step, files, **more):
         sent = {name: path.read_bytes() for name, path in files.items()}
         under_way.set()
-        assert deleted.wait(10)
+        assert deleted.wait(LONG)
         return put(step, model(tmp_path, sent["model.ckpt"]), **more)
 
     with spooling(store, folder) as spool:
         store.put = put_slowly
         spool.put(1, model(tmp_path))
-        assert under_way.wait(10)
+        assert under_way.wait(LONG)
         spool.delete(1)
+        assert not spool.flush(0.2)  # it is under way
         deleted.set()
-        until(lambda: store.list() != [] or spool.flush(10))
-        until(lambda: store.list() == [])
+        assert spool.flush(LONG)
+        assert store.list() == []
         store.put = put
         spool.put(2, model(tmp_path))
-        assert spool.flush(10)
+        assert spool.flush(LONG)
     assert [each.step for each in store.list()] == [2]
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning")
 def test_it_rides_out_a_restart_of_the_service(folder, tmp_path):
     with RunningService(tmp_path) as service:
-        spool = spooling(service.store(tries=1), folder, close_seconds=20)
+        spool = spooling(service.store(tries=1), folder)
         spool.put(1, model(tmp_path))
-        assert spool.flush(10)
+        assert spool.flush(LONG)
         service.kill()
         spool.put(2, model(tmp_path))
         until(lambda: spool.error is not None)
@@ -317,9 +345,9 @@ def put_elsewhere(spool):
 @pytest.mark.filterwarnings("ignore::UserWarning")
 def test_in_another_process_it_puts_into_the_same_folder(folder, tmp_path):
     with RunningService(tmp_path) as service:
-        spool = spooling(service.store(tries=1), folder, close_seconds=20)
-        first = spool.put(1, model(tmp_path))
-        assert spool.flush(10)
+        spool = spooling(service.store(tries=1), folder)
+        spool.put(1, model(tmp_path))
+        assert spool.flush(LONG)
         service.kill()
         done = put_elsewhere(spool)
         assert (done.returncode, done.stdout) == (-9, b"[]\n"), done.stderr.decode()
@@ -329,8 +357,8 @@ def test_in_another_process_it_puts_into_the_same_folder(folder, tmp_path):
         assert (tmp_path / "here" / "model.ckpt").read_bytes() == b"from elsewhere"
         service.start()
         with service.store() as store:
-            assert first in spool.list()
-            assert spool.flush(20)
+            assert second in spool.list()
+            assert spool.flush(LONG)
             assert store.list() == [second]  # what was asked for there: one is to stay
         spool.close()
 
@@ -348,7 +376,7 @@ def test_a_dead_store_keeps_nobody_waiting_for_pruning(store, folder, tmp_path):
     spool = spooling(store, folder)
     for step in (1, 2, 3):
         spool.put(step, model(tmp_path))
-    assert spool.flush(10)
+    assert spool.flush(LONG)
     store.dead = True
     asked = []
     store.prune = lambda *a, **k: (asked.append(a), LocalStore.prune(store, *a, **k))[1]
@@ -359,7 +387,7 @@ def test_a_dead_store_keeps_nobody_waiting_for_pruning(store, folder, tmp_path):
     assert asked == []
     store.dead = False
     with spooling(store, folder) as again:
-        assert again.flush(10)
+        assert again.flush(LONG)
     assert [each.step for each in store.list()] == [5, 6]
     assert not (folder / "prune.json").exists()
 
@@ -377,7 +405,7 @@ def test_a_dead_service_does_not_hold_up_saving_in_the_background(tmp_path):
             saver.wait()
             assert [each.step for each in store.pending] == [1, 2, 3, 4, 5]
             service.start()
-            assert store.flush(60)
+            assert store.flush(LONG)
             assert [each.step for each in store.list()] == [4, 5]
             [_, newest] = store.list()
             assert newest.details["epoch"] == 5
@@ -430,7 +458,7 @@ def test_what_an_older_curitorch_spooled_or_stored_is_no_other_checkpoint(
         store.put(1, files, details={"epoch": 4})
         in_sha256(store, put, files)
     with spooling(store, folder) as spool:
-        assert spool.flush(10)
+        assert spool.flush(LONG)
         assert spool.error is None
         [there] = store.list()
         assert store.newest_valid() == there
