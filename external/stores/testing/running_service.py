@@ -15,6 +15,7 @@ from typing import Any, Self
 from urllib.parse import urlsplit
 
 from ..tcp import TcpStore
+from .held_port import hold_port
 
 TOKEN = "a token that only this test knows".replace(" ", "-")
 
@@ -39,10 +40,8 @@ class RunningService:
         self._kept: socket.socket | None = None
 
     def __enter__(self) -> Self:
-        if sys.platform == "linux":  # where a port may be bound twice, if one does not listen
-            self._kept = socket.socket()
-            self._kept.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            self._kept.bind(("127.0.0.1", 0))
+        if sys.platform == "linux":
+            self._kept = hold_port()
             self.port = self._kept.getsockname()[1]  # nobody's between an end and the next start
         self.start()
         return self

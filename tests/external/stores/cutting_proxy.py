@@ -42,11 +42,17 @@ class CuttingProxy:
             while True:
                 client, _ = self._listener.accept()
                 server = socket.create_connection(("127.0.0.1", self._upstream))
-                left: list[int] = []  # bytes of answers until the cut, if there is to be one
-                for ours, theirs, judge in ((client, server, True), (server, client, False)):
-                    threading.Thread(
-                        target=self._pass_on, args=(ours, theirs, left, judge), daemon=True
-                    ).start()
+                threading.Thread(target=self._serve, args=(client, server), daemon=True).start()
+
+    def _serve(self, client: socket.socket, server: socket.socket) -> None:
+        """Pass on what comes from either end; closed when nobody uses the descriptors any more."""
+        left: list[int] = []  # bytes of answers until the cut, if there is to be one
+        with client, server:
+            back = threading.Thread(target=self._pass_on, args=(server, client, left, False))
+            back.daemon = True
+            back.start()
+            self._pass_on(client, server, left, True)
+            back.join()
 
     def _pass_on(
         self, source: socket.socket, target: socket.socket, left: list[int], judge: bool
@@ -64,7 +70,6 @@ class CuttingProxy:
         for each in (source, target):
             with contextlib.suppress(OSError):
                 each.shutdown(socket.SHUT_RDWR)
-            each.close()
 
     def _judge(self, data: bytes, left: list[int]) -> None:
         with self._lock:

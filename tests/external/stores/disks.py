@@ -3,6 +3,7 @@
 import contextlib
 import os
 import subprocess
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -22,7 +23,15 @@ def mounted(where: Path, *arguments: str) -> Iterator[None]:
     try:
         yield
     finally:
-        subprocess.run(["umount", where], check=True)
+        _unmount(where)
+
+
+def _unmount(where: Path) -> None:
+    """Unmount it as soon as nobody looks at it any more: an indexer, or what was just killed."""
+    until = time.monotonic() + 60
+    command = ["umount", where]
+    while subprocess.run(command, capture_output=True, check=time.monotonic() > until).returncode:
+        time.sleep(0.1)
 
 
 @contextlib.contextmanager

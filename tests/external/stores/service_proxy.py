@@ -34,23 +34,29 @@ class Proxy:
                 except OSError:
                     client.close()
                     continue
-                pair = (client, server)
-                threading.Thread(target=self._up, args=pair, daemon=True).start()
-                threading.Thread(target=self._down, args=pair, daemon=True).start()
+                threading.Thread(target=self._pass_on, args=(client, server), daemon=True).start()
+
+    def _pass_on(self, client, server):
+        with client, server:
+            down = threading.Thread(target=self._down, args=(client, server), daemon=True)
+            down.start()
+            self._up(client, server)
+            down.join()
 
     def _up(self, client, server):
         here = 0
         with contextlib.suppress(OSError):
             while data := client.recv(65536):
                 if self.cuts and here + len(data) > self.cuts[0]:
-                    server.sendall(data[: self.cuts[0] - here])
-                    self.passed += max(0, self.cuts.pop(0) - here)
+                    last = data[: max(0, self.cuts.pop(0) - here)]
+                    self.passed += len(last)
+                    server.sendall(last)
                     self.then()
                     self._shut(client, server)
                     return
-                server.sendall(data)
                 here += len(data)
-                self.passed += len(data)
+                self.passed += len(data)  # before an answer to it can come
+                server.sendall(data)
         self._shut(client, server)
 
     def _down(self, client, server):
