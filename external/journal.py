@@ -75,6 +75,16 @@ class Journal:
         if written != len(line):
             raise OSError(f"'{self.path}': only {written} of {len(line)} bytes fit on the disk.")
 
+    def append_later(self, make: Callable[..., bytes], *values: object, size: int) -> None:
+        """Append the line that `make(*values)` gives, here at once, elsewhere in another thread.
+
+        Args:
+            make: Raises nothing for these values.
+            values: Nobody changes them afterwards.
+            size: How many bytes the line has, roughly.
+        """
+        self.append(make(*values))
+
     def fsync(self) -> None:
         """Make everything written so far survive a power loss."""
         os.fsync(self._descriptor)

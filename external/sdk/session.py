@@ -16,6 +16,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
+from .. import this_process
 from .errors import PeriFlowError
 from .values import plain_metrics, whole_number
 
@@ -35,7 +36,7 @@ class Reporter(Protocol):
         """Take note that `step` ended."""
 
     def metric(self, values: dict[str, Any], step: int, epoch: int | None) -> None:
-        """Take note of plain values, logged at `step`."""
+        """Take note of plain values, logged at `step`; nobody else has or changes them."""
 
     def upload(self, step: int, path: Path | None, *, emergency: bool) -> bool:
         """Upload what was saved; returns whether it is known where that is."""
@@ -76,7 +77,7 @@ class Session:
         self._began: float | None = None
         self._has_uploaded = False
         self._lock = threading.Lock()
-        self._pid = os.getpid()
+        self._pid = this_process.pid
         self._is_closed = False
 
     @property
@@ -139,7 +140,7 @@ class Session:
             if to is not None:
                 self._step = to
             step = self._step
-        if os.getpid() == self._pid:
+        if this_process.pid == self._pid:
             self.reporter.step(step, seconds, self.epoch)
 
     @contextlib.contextmanager
@@ -160,7 +161,7 @@ class Session:
             PeriFlowError: `message` is not a dictionary of numbers, text, and lists of them.
         """
         values = plain_metrics(message)
-        if os.getpid() == self._pid:
+        if this_process.pid == self._pid:
             at = self._step if step is None else step
             self.reporter.metric(values, at, self.epoch if epoch is None else epoch)
 
@@ -178,17 +179,17 @@ class Session:
                     "using pf.train_step? One step has one checkpoint: start a step between two."
                 )
             self._has_uploaded = self.reporter.managed
-        if os.getpid() == self._pid:
+        if this_process.pid == self._pid:
             is_emergency = self.reporter.is_due(self._step)
             if not self.reporter.upload(self._step, where, emergency=is_emergency):
                 self._has_uploaded = False
 
     def is_emergency_save(self) -> bool:
         """Return whether to save now; the same on all ranks at the same step."""
-        return os.getpid() == self._pid and self.reporter.is_due(self._step)
+        return this_process.pid == self._pid and self.reporter.is_due(self._step)
 
     def close(self, error: BaseException | None = None) -> None:
         """Finish: wait for the last upload, write what is waiting; again does nothing."""
-        if not self._is_closed and os.getpid() == self._pid:
+        if not self._is_closed and this_process.pid == self._pid:
             self._is_closed = True
             self.reporter.close(self._step, error)

@@ -9,15 +9,31 @@ import time
 
 import pytest
 
+from curitorch.external import background_journal
 from curitorch.external.background_journal import BackgroundJournal
 from curitorch.external.journal import Journal, JournalTail, read_journal
 
 
-def wait_until(condition, seconds=20.0):
+@pytest.fixture(autouse=True)
+def patience(monkeypatch):
+    """Let `fsync` and `close` wait for a disk that others use as well."""
+    monkeypatch.setattr(background_journal, "PATIENCE", 100.0)
+
+
+def wait_until(condition, seconds=100.0):
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline
         time.sleep(0.01)
+
+
+def said(caplog, journal):
+    """Return what was logged of this journal, and of no other one of this process."""
+    return [record for record in caplog.records if f"'{journal.path}'" in record.message]
+
+
+def step_line(step):
+    return b'{"event": "step", "step": %d}\n' % step
 
 
 def steps(events):
@@ -25,8 +41,9 @@ def steps(events):
 
 
 @pytest.fixture
-def small_files():
+def small_files(monkeypatch):
     """Let this process's files grow no larger than told, as on a full disk; undone by None."""
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)  # Python 3.11 would leave torn files
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 
@@ -51,6 +68,34 @@ def test_what_is_written_is_read_as_of_any_journal(tmp_path):
     assert steps(read_journal(journal.path)) == list(range(1, 102))
 
 
+def test_lines_made_later_are_between_those_made_at_once_and_synced_with_them(tmp_path):
+    with Journal(tmp_path / "plain.jsonl") as plain:
+        plain.append_later(step_line, 3, size=30)
+        assert steps(read_journal(plain.path)) == [3]
+    with BackgroundJournal(tmp_path / "journal.jsonl") as journal:
+        for step in range(1, 101, 2):
+            journal.append_later(step_line, step, size=30)
+            journal.write("step", step=step + 1)
+        journal.append_later(step_line, 101, size=30)
+        journal.fsync()
+        assert steps(read_journal(journal.path)) == list(range(1, 102))
+
+
+def test_who_is_faster_than_the_thread_makes_the_lines(tmp_path, monkeypatch):
+    monkeypatch.setattr(background_journal, "INTERVAL", 3600)
+    makers = {}
+
+    def make(step):
+        makers[step] = threading.current_thread() is threading.main_thread()
+        return step_line(step)
+
+    with BackgroundJournal(tmp_path / "journal.jsonl", limit=8 * 300) as journal:
+        for step in range(50):
+            journal.append_later(make, step, size=30)
+    assert makers == {step: step > 10 for step in range(50)}
+    assert steps(read_journal(journal.path)) == list(range(50))
+
+
 def test_lines_come_by_themselves_soon(tmp_path):
     journal = BackgroundJournal(tmp_path / "journal.jsonl")
     journal.write("step", step=1)
@@ -65,13 +110,13 @@ def test_a_full_disk_loses_nothing_that_can_wait(tmp_path, small_files, caplog):
     small_files(journal.path.stat().st_size + 10)  # room for a part of a line
     for step in range(2, 50):
         journal.write("step", step=step)
-    wait_until(lambda: caplog.records)
+    wait_until(lambda: said(caplog, journal))
     assert steps(read_journal(journal.path)) == [1]  # the torn line is no line
     small_files(None)
     journal.close()
     assert steps(read_journal(journal.path)) == list(range(1, 50))
     assert journal.lost == 0
-    assert [r.message.split("(")[0] for r in caplog.records] == [
+    assert [r.message.split("(")[0] for r in said(caplog, journal)] == [
         f"The journal '{journal.path}' cannot be written "
     ]
 
@@ -81,32 +126,33 @@ def test_what_cannot_wait_is_a_gap_that_is_counted_with_one_warning(tmp_path, sm
     small_files(0)
     began = time.monotonic()
     for step in range(5000):
-        journal.append(b'{"event": "step", "step": %d}\n' % step)
+        journal.append_later(step_line, step, size=30)
     journal.write("checkpoint", step=7)  # events find room
-    assert time.monotonic() - began < 5
+    assert time.monotonic() - began < 60  # to wait for each line would take ten minutes
     assert journal.lost > 4000
-    wait_until(lambda: caplog.records)
+    wait_until(lambda: said(caplog, journal))
     small_files(None)
     journal.close()
     events = read_journal(journal.path)
     [gap] = [event for event in events if event["event"] == "gap"]
     assert gap["lost"] == journal.lost == 5000 - len(steps(events))
     assert [e["event"] for e in events[-2:]] == ["checkpoint", "gap"]
-    assert "cannot be written" in caplog.text
-    assert [r.levelno for r in caplog.records] == [logging.WARNING] * 2  # and the count at the end
-    assert f"{journal.lost} lines" in caplog.records[1].message
+    one, count = said(caplog, journal)
+    assert (one.levelno, count.levelno) == (logging.WARNING, logging.WARNING)
+    assert "cannot be written" in one.message
+    assert f"{journal.lost} lines" in count.message
 
 
 def test_a_dead_disk_holds_up_neither_the_writer_nor_the_end(tmp_path, monkeypatch, caplog):
-    monkeypatch.setattr("curitorch.external.background_journal.PATIENCE", 0.2)
+    monkeypatch.setattr(background_journal, "PATIENCE", 0.2)
     os.mkfifo(tmp_path / "journal.jsonl")  # opening it to read and write works; nobody reads
     journal = BackgroundJournal(tmp_path / "journal.jsonl", limit=100_000)
     began = time.monotonic()
     for step in range(20_000):
-        journal.append(b'{"event": "step", "step": %d}\n' % step)
+        journal.append_later(step_line, step, size=30)
     journal.fsync()
     journal.close()
-    assert time.monotonic() - began < 10
+    assert time.monotonic() - began < 60  # and not for ever
     assert journal.lost > 0
 
 
@@ -123,7 +169,10 @@ def test_a_reader_meets_every_line_once_and_whole_while_it_is_written(tmp_path, 
     reader = threading.Thread(target=follow)
     reader.start()
     for step in range(3000):
-        journal.write("step", step=step)
+        if step % 3:
+            journal.append_later(step_line, step, size=30)
+        else:
+            journal.write("step", step=step)
         if step % 100 == 0:
             size = journal.path.stat().st_size if journal.path.exists() else 0
             small_files(size + step % 97)  # the disk is full at some byte of some line
@@ -150,14 +199,46 @@ def test_a_forked_child_writes_nothing(tmp_path):
     code = f"""
 import os
 from pathlib import Path
+from curitorch.external import background_journal
 from curitorch.external.background_journal import BackgroundJournal
+background_journal.PATIENCE = 100.0
 journal = BackgroundJournal(Path({str(tmp_path)!r}, "journal.jsonl"))
 for step in range(1000):
     journal.write("step", step=step)
 if os.fork() == 0:
-    journal.write("step", step=-1); journal.fsync(); journal.close(); os._exit(0)
+    journal.write("step", step=-1)
+    journal.append_later(lambda: b'{{"event": "step", "step": -2}}', size=30)
+    journal.fsync()
+    journal.close()
+    os._exit(0)
 os.wait()
 journal.close()
 """
-    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
+    subprocess.run([sys.executable, "-c", code], check=True)
     assert steps(read_journal(tmp_path / "journal.jsonl")) == list(range(1000))
+
+
+def test_a_process_that_is_killed_leaves_whole_lines_one_after_the_other(tmp_path):
+    code = f"""
+import itertools, time
+from pathlib import Path
+from curitorch.external import background_journal
+background_journal.PATIENCE = 100.0
+journal = background_journal.BackgroundJournal(Path({str(tmp_path)!r}, "journal.jsonl"))
+for step in itertools.count():
+    journal.append_later(lambda step: b'{{"event": "step", "step": %d}}\\n' % step, step, size=30)
+    if step == 500:
+        journal.fsync()
+        print("synced", flush=True)
+    time.sleep(0.0002)
+"""
+    with subprocess.Popen(
+        [sys.executable, "-c", code], stdout=subprocess.PIPE, text=True
+    ) as process:
+        try:
+            assert process.stdout.readline() == "synced\n"
+        finally:
+            process.kill()
+    found = steps(read_journal(tmp_path / "journal.jsonl"))
+    assert len(found) > 500
+    assert found == list(range(len(found)))
