@@ -15,9 +15,19 @@ from curitorch.external.stores.testing import StoreContract
 from curitorch.external.stores.testing.running_service import RunningService
 from tests.external.stores.older_records import OlderRecords
 
+WAIT_FOR_THE_DEAD = ("test_kill_9_loses", "test_kill_9_at_many", "test_a_dead_holders_lease")
+"""Tests in which a dead holder's lease has to run out, and that of a living one never counts."""
+
 
 @pytest.fixture(scope="module")
 def shared_service(tmp_path_factory):
+    """A holder that stands still for some seconds keeps its lease."""
+    with RunningService(tmp_path_factory.mktemp("service"), "--lease-seconds", "6") as service:
+        yield service
+
+
+@pytest.fixture(scope="module")
+def hasty_service(tmp_path_factory):
     with RunningService(tmp_path_factory.mktemp("service"), "--lease-seconds", "0.6") as service:
         yield service
 
@@ -25,12 +35,16 @@ def shared_service(tmp_path_factory):
 class TestTcpStore(StoreContract, OlderRecords):
     KILLS = 3
     LANES = 4
+    LEASE_SECONDS = 60.0
     LEASE_RUNS_OUT_SECONDS = 0.8
 
     @pytest.fixture
-    def recipe(self, shared_service, request):
-        self.service, self.job = shared_service, f"job-{abs(hash(request.node.name))}"
-        return shared_service.recipe(self.job)
+    def recipe(self, request):
+        is_hasty = request.node.name.startswith(WAIT_FOR_THE_DEAD)
+        fixture = "hasty_service" if is_hasty else "shared_service"
+        self.service = request.getfixturevalue(fixture)
+        self.job = f"job-{abs(hash(request.node.name))}"
+        return self.service.recipe(self.job)
 
     def another(self, name):
         beside = copy.copy(self)

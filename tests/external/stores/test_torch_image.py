@@ -157,7 +157,7 @@ def test_what_cannot_be_saved_is_refused_as_torch_refuses_it():
         lay_out(lambda: None)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(
     st.recursive(
         st.one_of(
