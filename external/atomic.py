@@ -6,8 +6,9 @@ A reader sees the old file or the new one, never a part; after a power loss too.
 import contextlib
 import json
 import os
+import secrets
 import shutil
-import tempfile
+import stat
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -24,16 +25,16 @@ def whole_file(path: Path) -> Iterator[Path]:
             and nothing is left over.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor, name = tempfile.mkstemp(
-        prefix=f"{TEMPORARY_PREFIX}{os.getpid()}-", suffix=path.suffix, dir=path.parent
-    )
+    name = f"{TEMPORARY_PREFIX}{os.getpid()}-{secrets.token_hex(8)}{path.suffix}"
+    temporary = path.with_name(name)
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
+    mode = stat.S_IMODE(os.fstat(descriptor).st_mode)  # os.umask would change it for all threads
     os.close(descriptor)
-    temporary = Path(name)
     try:
         yield temporary
         with temporary.open("rb") as file:
             os.fsync(file.fileno())
-        temporary.chmod(0o666 & ~_umask())  # mkstemp makes files that only their owner may read
+        temporary.chmod(mode)  # it may be another file by now, made in its place
         temporary.replace(path)
         fsync_directory(path.parent)
     except OSError as error:  # a write, unlike an open, does not tell of which file
@@ -74,9 +75,3 @@ def remove_leftovers(directory: Path) -> None:
     """Delete what killed writers left half-written in `directory`; call it while none can run."""
     for leftover in directory.glob(f"{TEMPORARY_PREFIX}*"):
         leftover.unlink(missing_ok=True)
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask

@@ -49,11 +49,17 @@ def test_a_writer_that_is_killed_leaves_the_old_file_and_a_leftover_that_is_clea
     assert os.listdir(tmp_path) == ["x.txt"]
 
 
-def test_a_file_can_be_read_by_whom_the_umask_allows(tmp_path):
-    write_json(tmp_path / "x.json", {})
-    plain = tmp_path / "plain"
+def test_a_file_can_be_read_by_whom_the_umask_allows(tmp_path, monkeypatch):
+    """Which is never changed to ask for it: other threads make files meanwhile, or ask as well."""
+    monkeypatch.setattr(os, "umask", lambda mask: pytest.fail("the umask of all threads"))
+    plain, private = tmp_path / "plain", tmp_path / "private"
     plain.write_text("")
-    assert (tmp_path / "x.json").stat().st_mode == plain.stat().st_mode
+    private.write_text("mine")
+    private.chmod(0o600)
+    write_json(tmp_path / "x.json", {})
+    copy_or_link(private, tmp_path / "copy")
+    for name in ("x.json", "copy"):
+        assert (tmp_path / name).stat().st_mode == plain.stat().st_mode
 
 
 def test_a_linked_file_is_the_same_and_replaces_what_was_there(tmp_path):
