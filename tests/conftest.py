@@ -16,6 +16,7 @@ from pathlib import Path
 
 import pytest
 from filelock import FileLock
+from hypothesis import HealthCheck, settings
 
 OF_THE_MACHINE = (
     *("needs a GPU", "needs a machine without a GPU", "needs /dev/full", "the leash needs Linux"),
@@ -34,6 +35,10 @@ for place in (QUICK_IMPORTS, str(REPOSITORY / "tests" / "external" / "exact" / "
         before = os.environ.get("PYTHONPATH")
         os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [before, place]))
 importlib.import_module("torchmetrics_alone")
+settings.register_profile(  # an example may take long where much else runs
+    "patient", settings(), deadline=None, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.load_profile("patient")
 os.environ.pop("PYTHONUNBUFFERED", None)  # it would mix the lines of ranks with one output
 
 WITNESS = """

@@ -18,6 +18,7 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from torch.utils.data import DataLoader, TensorDataset
 
 import curitorch.external
+from curitorch.external import background_journal
 from curitorch.external.curifactory_logger import CurifactoryLogger
 from curitorch.external.periodic_checkpoint import PeriodicCheckpoint
 from curitorch.external.run_records import hyperparameters, model_summary, saved_files
@@ -26,6 +27,12 @@ from curitorch.params import CheckpointParams
 
 X = torch.arange(80.0).reshape(40, 2) / 80
 DATA = DataLoader(TensorDataset(X, X.sum(1, keepdim=True)), 8)  # 5 batches
+
+
+@pytest.fixture(autouse=True)
+def patience(monkeypatch):
+    """Let what is logged be waited for, however long the disk takes."""
+    monkeypatch.setattr(background_journal, "PATIENCE", 100.0)
 
 
 class Net(LightningModule):
@@ -236,7 +243,10 @@ SCRIPT = """
     import torch
     from lightning.pytorch import LightningModule, Trainer
     from torch.utils.data import DataLoader, TensorDataset
+    from curitorch.external import background_journal
     from curitorch.external.curifactory_logger import CurifactoryLogger
+
+    background_journal.PATIENCE = float(os.environ["PATIENCE"])
 
     class Net(LightningModule):
         def __init__(self, width=2):
@@ -261,17 +271,17 @@ SCRIPT = """
 """
 
 
-def script(folder, text, *, ranks=1, **environment):
+def script(folder, text, *, ranks=1, patience=100.0, **environment):
+    """Run a script that waits at its end, so many seconds at most, until all is in the journal."""
     path = folder / "train.py"
     path.write_text(textwrap.dedent(SCRIPT) + textwrap.dedent(text))
     launch = ["-m", "torch.distributed.run", f"--nproc-per-node={ranks}", "--standalone"]
     return subprocess.run(
         [sys.executable, *(launch if ranks > 1 else []), str(path)],
         cwd=folder,
-        env={**os.environ, "OMP_NUM_THREADS": "1", **environment},
+        env={**os.environ, "OMP_NUM_THREADS": "1", "PATIENCE": str(patience), **environment},
         capture_output=True,
         text=True,
-        timeout=240,
         check=False,
     )
 
@@ -318,6 +328,7 @@ def test_processes_that_lightning_spawns_write_as_well(tmp_path):
 LIMIT = """
     import resource, signal
     signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    sys.dont_write_bytecode = True  # Python 3.11 would leave torn files where there is no room
 
     def room(size):
         resource.setrlimit(resource.RLIMIT_FSIZE, (size, resource.RLIM_INFINITY))
@@ -334,6 +345,7 @@ def test_a_full_disk_ends_no_training_and_is_said_once(tmp_path):
             trainer.fit(Net(), data)
             print("STEPS", trainer.global_step)
         """),
+        patience=1.0,  # there never is more room
     )
     assert done.returncode == 0, done.stderr
     assert "STEPS 10" in done.stdout
@@ -385,6 +397,7 @@ def test_a_run_directory_that_cannot_be_made_ends_no_training_either(tmp_path):
         trainer.fit(Net(), data)
         print("STEPS", trainer.global_step)
         """,
+        patience=1.0,
     )
     assert "STEPS 10" in done.stdout, done.stderr
     assert done.stderr.count("cannot be written") == 1

@@ -53,7 +53,7 @@ def test_without_an_example_nothing_is_run_and_a_bad_one_is_one_warning(caplog):
     summary = summarize(model.train())
     assert all("in" not in each for each in summary["layers"])
     assert model.body.training
-    [said] = caplog.messages
+    [said] = [each for each in caplog.messages if "summary" in each]
     assert said.startswith("The model's summary has no shapes: its example_input_array led to Runt")
 
 
