@@ -2,7 +2,7 @@
 
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from ..external.attempt import Attempt
@@ -13,7 +13,8 @@ from ..external.rank_report import RankReport, read_reports
 from ..params import LaunchParams
 from .processes import survivors
 
-STACKS_SECONDS = 2.0  # until a rank's stacks are in its log
+STACKS_SECONDS = 10.0  # until the ranks' stacks are in their logs
+QUIET_SECONDS = 0.5  # a log that has not grown for so long has all of them
 
 
 class StallWatch:
@@ -95,22 +96,28 @@ def stacks_by(
     ]
     sizes = [(report, log, log.stat().st_size) for report, log in logs if log.exists()]
     ask()
+    _wait_until_written({log: size for _, log, size in sizes})
     written = [(report, log, _written_since(log, size)) for report, log, size in sizes]
     return "\n".join(
         f"Rank {report.rank}, whose log is {log}:\n{text}" for report, log, text in written if text
     )
 
 
-def _written_since(log: Path, size: int) -> str:
-    """Return what is new in a log, once it stops growing."""
-    deadline = time.monotonic() + STACKS_SECONDS
-    before = size
-    while time.monotonic() < deadline:
+def _wait_until_written(sizes: Mapping[Path, int]) -> None:
+    """Wait until all logs have become larger than they were, and have stopped growing."""
+    began = quiet_since = time.monotonic()
+    before = dict(sizes)
+    while (now := time.monotonic()) < began + STACKS_SECONDS:
+        grown = {log: log.stat().st_size for log in sizes}
+        if grown != before:
+            before, quiet_since = grown, now
+        if now - quiet_since >= QUIET_SECONDS and all(grown[log] > sizes[log] for log in sizes):
+            return
         time.sleep(0.1)
-        now = log.stat().st_size
-        if now == before > size:
-            break
-        before = now
+
+
+def _written_since(log: Path, size: int) -> str:
+    """Return what is new in a log."""
     with log.open("rb") as file:
         file.seek(size)
         return file.read().decode("utf-8", errors="replace").rstrip()

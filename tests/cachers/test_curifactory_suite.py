@@ -10,6 +10,7 @@ import os
 import subprocess
 import sys
 import tarfile
+import time
 import xml.etree.ElementTree as ElementTree
 from pathlib import Path
 
@@ -148,11 +149,19 @@ def suite(tmp_path_factory):
     folder = tmp_path_factory.mktemp("suite")
     wanted = f"curifactory=={importlib.metadata.version('curifactory')}"
     command = ["pip", "download", "--no-deps", "--no-binary=:all:", "--retries=0", wanted]
-    done = subprocess.run(
-        [sys.executable, "-m", *command], cwd=folder, capture_output=True, text=True, check=False
-    )
-    archives = list(folder.glob("curifactory-*.tar.gz"))
-    if done.returncode != 0 or not archives:
+    for patience in (0, 10, 30):  # a network may fail once
+        time.sleep(patience)
+        done = subprocess.run(
+            [sys.executable, "-m", *command],
+            cwd=folder,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        archives = list(folder.glob("curifactory-*.tar.gz"))
+        if archives:
+            break
+    if not archives:
         reason = (done.stderr.strip().splitlines() or ["no source distribution"])[-1]
         pytest.skip(f"The source distribution of {wanted} cannot be downloaded: {reason}")
     with tarfile.open(archives[0]) as archive:

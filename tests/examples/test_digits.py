@@ -87,8 +87,8 @@ def test_the_lean_loop_trains_the_same_classifier(digits_project, tmp_path):
     project = a_copy(trained, tmp_path)
     lean = project.run("digits", "-p", "lean", witnesses=tmp_path / "lean")
     assert lean.returncode == 0, lean.output
-    measured = [re.search(r"test/acc (\d\.\d+)", each.output)[1] for each in (first, lean)]
-    assert measured[0] == measured[1]
+    one, other = (re.search(r"test/acc (\d\.\d+)", each.output)[1] for each in (first, lean))
+    assert float(one) == pytest.approx(float(other), abs=0.005)  # an image of the 261
     runs = [TrainingRun(printed_paths(o)["model"].parent) for o in (first.output, lean.output)]
     for name, one in weights(runs[0]).items():
         assert torch.allclose(one, weights(runs[1])[name], atol=1e-4), name

@@ -6,7 +6,8 @@ import shutil
 
 import nbformat
 import pytest
-from nbclient import NotebookClient
+
+from tests.notebooks import execute
 
 BY_HAND = """
 import sys
@@ -37,8 +38,7 @@ def test_a_model_is_reloaded_in_one_line_from_any_folder(digits_project, tmp_pat
     ]
     elsewhere = tmp_path / "notebooks"
     elsewhere.mkdir()
-    resources = {"metadata": {"path": str(elsewhere)}}
-    NotebookClient(notebook, timeout=120, resources=resources).execute()
+    execute(notebook, cwd=elsewhere)
     assert notebook.cells[2].outputs[0].text == "digits.model DigitsClassifier\n"
     assert notebook.cells[3].outputs[-1].text == "True True 261\n"
 
@@ -49,10 +49,10 @@ def notebook_in(folder):
 
 
 def executed(notebook, *, cwd, ends_with: str = ""):
-    """Run a notebook as Jupyter does, with one more cell at its end; returns its outputs."""
+    """Run a notebook, with one more cell at its end; returns its outputs."""
     if ends_with:
         notebook.cells.append(nbformat.v4.new_code_cell(ends_with))
-    NotebookClient(notebook, timeout=240, resources={"metadata": {"path": str(cwd)}}).execute()
+    execute(notebook, cwd=cwd)
     return [output for cell in notebook.cells for output in cell.get("outputs", [])]
 
 

@@ -44,7 +44,7 @@ def start(folder, *words, **options):
 
 def run(folder, *words):
     process = start(folder, *words)
-    output, _ = process.communicate(timeout=200)
+    output, _ = process.communicate(timeout=280)
     return process.returncode, output
 
 
@@ -76,6 +76,7 @@ def test_under_its_stage_two_processes_leave_a_complete_run(folder, name, metric
 
 
 @SLOW
+@pytest.mark.timeout(900)
 @pytest.mark.parametrize(
     ("name", "longer", "save"),
     [
@@ -92,7 +93,7 @@ def test_sigterm_saves_and_the_next_run_goes_on_with_the_next_step(folder, name,
         process = start(folder, *words)
         journal = wait_for_steps(folder, process, attempt)
         process.send_signal(signal.SIGTERM)
-        output, _ = process.communicate(timeout=100)
+        output, _ = process.communicate(timeout=250)
         assert process.returncode != 0
         events = read_journal(journal)
         stop = events[-1]
@@ -108,7 +109,7 @@ def test_sigterm_saves_and_the_next_run_goes_on_with_the_next_step(folder, name,
 
 def wait_for_steps(folder, process, attempt, number=30):
     """Wait until an attempt has made some steps; returns the journal."""
-    deadline = time.monotonic() + 90
+    deadline = time.monotonic() + 200
     while time.monotonic() < deadline:
         assert process.poll() is None, process.communicate()[0]
         for journal in folder.glob("data/cache/*_run/journal.jsonl"):

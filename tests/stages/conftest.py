@@ -25,7 +25,11 @@ TOY = {
         from lightning.pytorch import LightningModule
 
         class Net(LightningModule):
-            '''Learns a line; `trouble` happens on one rank at one step of the first attempt.'''
+            '''Learns a line; `trouble` happens on one rank at one step of the first attempt.
+
+            With a `sleep` the first attempt becomes slower after 20 steps: whoever is to stop it
+            does not come too late.
+            '''
 
             def __init__(self, sleep=0.0, trouble="", rank=0, step=5):
                 super().__init__()
@@ -33,13 +37,17 @@ TOY = {
                 self.sleep, self.trouble, self.at = sleep, trouble, (rank, step)
 
             def training_step(self, batch, batch_idx):
-                time.sleep(self.sleep * (os.environ.get("CURITORCH_ATTEMPT") == "0"))
+                time.sleep(self.slowness() * (os.environ.get("CURITORCH_ATTEMPT") == "0"))
                 x, y = batch
                 loss = torch.nn.functional.mse_loss(self.layer(x), y)
                 self.log("train_loss", loss)
                 if self.trouble and (self.global_rank, self.global_step) == self.at:
                     self.make_trouble()
                 return loss
+
+            def slowness(self):
+                late = self.global_step >= 20 and os.environ["CURITORCH_ATTEMPT"] == "0"
+                return max(self.sleep, 1.0) if self.sleep and late else self.sleep
 
             def make_trouble(self):
                 first = os.environ["CURITORCH_ATTEMPT"] == "0"
@@ -167,7 +175,7 @@ class Project:
         found = sorted((run / "attempts").glob("*.json"), key=lambda path: int(path.stem))
         return [json.loads(path.read_text()) for path in found]
 
-    def wait_for_step(self, step: int, timeout: float = 120) -> Path:
+    def wait_for_step(self, step: int, timeout: float = 200) -> Path:
         """Wait until a journal has `step`; returns its run directory."""
         deadline = time.monotonic() + timeout
         while time.monotonic() < deadline:
@@ -206,7 +214,7 @@ def project(tmp_path) -> Project:
 
 @pytest.fixture
 def slow_project(project) -> Project:
-    """Two processes, a tenth of a second per step in the first attempt, none in later ones."""
+    """Two processes, slow steps in the first attempt, no waiting in later ones."""
     project.change("params/one.py", 'accelerator="cpu"', 'accelerator="cpu", processes_per_node=2')
     project.change("params/one.py", "epochs=3,", 'epochs=40, model_args={"sleep": 0.1},')
     return project

@@ -3,12 +3,14 @@
 import re
 import signal
 import subprocess
+import time
 
 import psutil
 import pytest
 
 from curitorch.external.rundir import TrainingRun
 from curitorch.external.schema import UnreadableFile
+from curitorch.stages.processes import survivors
 from tests.external.stores.disks import small_disk
 
 pytestmark = pytest.mark.slow
@@ -81,13 +83,19 @@ def test_sigterm_to_a_parallel_experiment_ends_its_children_and_their_trainers(s
     assert experiment.returncode == -signal.SIGTERM
     for path in slow_project.runs():
         slow_project.wait_until_gone(path)
-    left = [p for p in psutil.process_iter(["cwd"]) if p.info["cwd"] == str(slow_project.path)]
-    assert left == []
+    deadline = time.monotonic() + 120
+    while left := processes_in(slow_project.path):  # multiprocessing's own end after the others
+        assert time.monotonic() < deadline, left
+        time.sleep(0.1)
+
+
+def processes_in(folder):
+    return [p for p in psutil.process_iter(["cwd"]) if p.info["cwd"] == str(folder)]
 
 
 def test_a_second_ctrl_c_does_not_wait(slow_project):
     slow_project.change(
-        "toy/model.py", "time.sleep(self.sleep *", "time.sleep(600 * (batch_idx > 2) *"
+        "toy/model.py", "time.sleep(self.slowness() *", "time.sleep(600 * (batch_idx > 2) *"
     )
     experiment = slow_project.start()
     path = slow_project.wait_for_step(3)
@@ -99,4 +107,4 @@ def test_a_second_ctrl_c_does_not_wait(slow_project):
     assert experiment.returncode == 130, output
     assert "Killed at step 3" in output  # it was given no time to save that step
     assert [a["outcome"] for a in slow_project.attempts(path)] == ["failed"]
-    slow_project.wait_until_gone(path, seconds=1)
+    assert survivors(path) == []

@@ -5,6 +5,7 @@ import pty
 import subprocess
 import sys
 
+import nbformat
 import pytest
 from rich.console import Console
 from rich.progress import BarColumn, TextColumn
@@ -12,6 +13,7 @@ from rich.progress import Progress as Bars
 
 from curitorch.external.progress import Progress
 from curitorch.stages.live_line import BarLine, PlainLines, QuietLine, TerminalLine, live_line
+from tests.notebooks import execute
 
 EVENTS = [
     {"event": "attempt", "time": 0.0, "attempt": 0, "resume_step": 0},
@@ -114,7 +116,7 @@ def test_among_curifactorys_bars_it_is_one_more_and_gone_at_the_end():
 
 def test_on_a_terminal_one_line_is_redrawn_and_a_log_goes_above_it():
     program = (
-        "import logging, time\nfrom rich.logging import RichHandler\nimport rich\n"
+        "import logging, sys\nfrom rich.logging import RichHandler\nimport rich\n"
         "logging.basicConfig(level='INFO', handlers=[RichHandler(console=rich.get_console())])\n"
         "from curitorch.stages.live_line import live_line\n"
         "from curitorch.external.progress import Progress\n"
@@ -122,17 +124,22 @@ def test_on_a_terminal_one_line_is_redrawn_and_a_log_goes_above_it():
         "with live_line('digits', None) as line:\n"
         "    for step in range(1, 4):\n"
         "        p.update({'event': 'step', 'time': float(step), 'step': step, 'epoch': 0})\n"
-        "        line.show(p); time.sleep(0.4)\n"
+        "        line.show(p); sys.stdin.readline()\n"
         "    logging.info('a log line')\n"
         "print('after')\n"
     )
     master, slave = pty.openpty()
     environment = {**os.environ, "TERM": "xterm", "COLUMNS": "80"}
     process = subprocess.Popen(
-        [sys.executable, "-c", program], stdout=slave, stderr=slave, env=environment
+        [sys.executable, "-c", program],
+        stdin=subprocess.PIPE,
+        stdout=slave,
+        stderr=slave,
+        env=environment,
+        bufsize=0,
     )
     os.close(slave)
-    output = b""
+    output, step = b"", 1
     while True:
         try:
             chunk = os.read(master, 4096)
@@ -141,11 +148,14 @@ def test_on_a_terminal_one_line_is_redrawn_and_a_log_goes_above_it():
         if not chunk:
             break
         output += chunk
+        if b"digits: step %d" % step in output:  # it was drawn: to the next one
+            process.stdin.write(b"\n")
+            step += 1
     os.close(master)
+    process.stdin.close()
     assert process.wait() == 0
+    assert step == 4
     text = output.decode()
-    assert "digits: step 1" in text
-    assert "digits: step 3" in text
     assert "\x1b[2K" in text  # erased and drawn again, not a line each
     assert "a log line" in text
     assert text.rstrip().endswith("after")
@@ -170,9 +180,6 @@ def test_a_command_on_a_terminal_can_be_pasted(caplog):
 
 
 def test_in_a_notebook_one_output_is_updated(tmp_path):
-    import nbformat
-    from nbclient import NotebookClient
-
     code = (
         "import logging, time\n"
         "logging.getLogger().setLevel(logging.INFO)\n"
@@ -185,6 +192,6 @@ def test_in_a_notebook_one_output_is_updated(tmp_path):
         "        line.show(p)\n"
     )
     notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(code)])
-    NotebookClient(notebook, resources={"metadata": {"path": str(tmp_path)}}).execute()
+    execute(notebook, cwd=tmp_path)
     [output] = notebook.cells[0].outputs
     assert output.data["text/plain"] == "digits: step 5 · 1 steps/s"

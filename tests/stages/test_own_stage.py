@@ -2,6 +2,7 @@
 
 import os
 import signal
+import time
 
 import pytest
 
@@ -80,12 +81,13 @@ def test_a_script_that_leaves_no_model_is_not_complete(own):
 
 @pytest.mark.slow
 def test_a_script_that_knows_no_signals_ends_with_the_experiment(own):
-    own.change("script.py", '"SLEEP", "0"', '"SLEEP", "60"')
+    own.change("script.py", '"SLEEP", "0"', '"SLEEP", "200"')
     experiment = own.start()
     while not any(
         "RANK" in log.read_text() for log in own.path.glob("data/cache/*/logs/*/rank-*.log")
     ):
         assert experiment.poll() is None
+        time.sleep(0.05)
     experiment.send_signal(signal.SIGTERM)
     experiment.communicate(timeout=120)
     assert experiment.returncode == -signal.SIGTERM

@@ -42,9 +42,9 @@ def browser(tmp_path_factory):
         pytest.skip("needs root and apt-get, to install Chromium")
     if program is None:
         pytest.skip("Chromium is not here: `make test` installs it")
-    profile = tmp_path_factory.mktemp("profile")
 
     def browse(page: Path, *options: str) -> str:
+        profile = tmp_path_factory.mktemp("profile")  # no process of another has it locked
         done = subprocess.run(
             [
                 *(program, "--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars"),
