@@ -54,6 +54,14 @@ def run_state(run: Path, *, now: float | None = None) -> RunState:
         run: The run directory, which may be missing.
         now: The time, in seconds since 1970.
     """
+    state = _look(run, now)
+    if state.is_over and state.word != "complete":
+        # One that ended between two of its files being read seems lost: its end is all there now.
+        state = _look(run, now)
+    return state
+
+
+def _look(run: Path, now: float | None) -> RunState:
     if not run.is_dir():
         return RunState("not begun", f"There is no run '{run}' (seen from '{Path.cwd()}').")
     try:

@@ -41,6 +41,8 @@ with RunLock(run):
 """
 """A process that is a training as far as its files go: until it is told to end."""
 
+PATIENCE = 200  # seconds, where something is waited for that comes in any case
+
 LOOP = """
 import sys
 from curitorch.external.rundir import TrainingRun
@@ -79,7 +81,7 @@ def steps_of(events) -> list[int]:
 
 def test_a_training_that_goes_on_is_followed_from_before_it_began_to_its_end(training, tmp_path):
     run = TrainingRun(tmp_path / "run")
-    following = iter(run.follow(every=0.02, timeout=60))
+    following = iter(run.follow(every=0.02, timeout=PATIENCE))
     training()
     steps = []
     for event in following:
@@ -112,7 +114,7 @@ def test_a_failed_attempt_ends_it_unless_the_next_one_is_wanted(tmp_path):
     run = TrainingRun(tmp_path)
     assert steps_of(run.follow()) == [1, 2]
     assert steps_of(run.follow(through=True, every=0.02, timeout=0.1)) == [1, 2]
-    following = iter(run.follow(through=True, every=0.02, timeout=60))
+    following = iter(run.follow(through=True, every=0.02, timeout=PATIENCE))
     assert [next(following)["event"] for _ in range(3)] == ["attempt", "metric", "metric"]
     attempt = begin(tmp_path, 1, number=1, resume_step=1)
     (tmp_path / "model.ckpt").write_bytes(b"model")
@@ -124,9 +126,12 @@ def test_a_failed_attempt_ends_it_unless_the_next_one_is_wanted(tmp_path):
     ]
 
 
-def test_a_run_that_is_begun_anew_in_its_directory_is_followed_from_its_new_beginning(tmp_path):
+def test_a_run_that_is_begun_anew_in_its_directory_is_followed_from_its_new_beginning(
+    tmp_path, monkeypatch
+):
+    monkeypatch.setattr(run_state, "SILENT_SECONDS", PATIENCE)  # nobody holds it
     begin(tmp_path, 3)
-    following = iter(TrainingRun(tmp_path).follow(every=0.01, timeout=60))
+    following = iter(TrainingRun(tmp_path).follow(every=0.01, timeout=PATIENCE))
     assert len([next(following) for _ in range(4)]) == 4
     (tmp_path / "journal.jsonl").unlink()
     begin(tmp_path, 5)  # longer than the old one, so that its size alone says nothing
@@ -136,7 +141,7 @@ def test_a_run_that_is_begun_anew_in_its_directory_is_followed_from_its_new_begi
 def test_a_training_that_is_killed_is_not_followed_for_ever(training, monkeypatch):
     monkeypatch.setattr(run_state, "SILENT_SECONDS", 0.2)
     run, process = training()
-    for event in run.follow(every=0.02, timeout=60):
+    for event in run.follow(every=0.02, timeout=PATIENCE):
         if event["event"] == "metric" and event["step"] == 2:
             process.kill()
             process.wait()
@@ -154,42 +159,51 @@ def test_ctrl_c_ends_a_script_that_follows_and_not_the_training(training, tmp_pa
     )
     assert loop.stdout.readline() == "attempt None\n"
     loop.send_signal(signal.SIGINT)
-    _, errors = loop.communicate(timeout=60)
+    _, errors = loop.communicate()
     assert loop.returncode == -signal.SIGINT
     assert "KeyboardInterrupt" in errors
     assert process.poll() is None
     (tmp_path / "end").touch()
-    assert process.wait(timeout=60) == 0
+    assert process.wait() == 0
     assert run.is_complete
+
+
+def answer(client, message):
+    """Return how the kernel answered a message; other answers, to its greetings, come before."""
+    while True:
+        reply = client.get_shell_msg(timeout=PATIENCE)
+        if reply["parent_header"]["msg_id"] == message:
+            return reply["content"]["status"]
 
 
 def test_a_notebooks_stop_button_ends_the_cell_and_not_the_training(training, tmp_path):
     run, process = training()
-    manager, client = start_new_kernel()
+    manager, client = start_new_kernel(startup_timeout=PATIENCE)
     try:
-        client.execute(
+        follows = client.execute(
             "from curitorch.external.rundir import TrainingRun\n"
             f"TrainingRun({str(run.path)!r}).follow(every=0.05)"
         )
-        shown = []
+        shown, going_on = [], None
         while True:
-            message = client.get_iopub_msg(timeout=60)
+            message = client.get_iopub_msg(timeout=PATIENCE)
             content = message["content"]
             if message["msg_type"] in ("display_data", "update_display_data"):
                 shown.append(content["data"])
-                if len(shown) == 2:
+                # It may have been looked at before its first step.
+                if going_on is None and len(shown) > 1 and "<img" in shown[-1]["text/html"]:
+                    going_on = shown[-1]
                     manager.interrupt_kernel()
             if content.get("execution_state") == "idle" and shown:
                 break
-        assert "step" in shown[1]["text/plain"]
-        assert '<img alt="curves" src="data:image/png;base64,' in shown[1]["text/html"]
+        assert "step" in going_on["text/plain"]
+        assert '<img alt="curves" src="data:image/png;base64,' in going_on["text/html"]
         assert shown[-1]["text/plain"].endswith("No longer followed. The training was not touched.")
-        assert client.get_shell_msg(timeout=60)["content"]["status"] == "ok"
+        assert answer(client, follows) == "ok"
         assert process.poll() is None
         (tmp_path / "end").touch()
-        assert process.wait(timeout=60) == 0
-        client.execute("print('free')")
-        assert client.get_shell_msg(timeout=60)["content"]["status"] == "ok"
+        assert process.wait() == 0
+        assert answer(client, client.execute("print('free')")) == "ok"
     finally:
         client.stop_channels()
         manager.shutdown_kernel(now=True)

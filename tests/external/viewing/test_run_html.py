@@ -3,12 +3,11 @@
 import json
 import os
 import platform
-import time
 from pathlib import Path
 
 import pytest
 
-from curitorch.external.attempt import end_attempt, start_attempt
+from curitorch.external.attempt import end_attempt, read_attempts, start_attempt
 from curitorch.external.journal import Journal
 from curitorch.external.manifest import write_manifest
 from curitorch.external.run_state import run_state
@@ -35,12 +34,16 @@ def hold(run: Path, *, pid: int, host: str = "") -> None:
     (run / "lock-holder.json").write_text(json.dumps(record))
 
 
+def last_sign(run: Path) -> float:
+    return (run / "journal.jsonl").stat().st_mtime
+
+
 def age(run: Path, seconds: float) -> None:
     """Let the last sign of a run be that long ago."""
     path = run / "attempts" / "0.json"
     record = json.loads(path.read_text())
     path.write_text(json.dumps({**record, "started": record["started"] - seconds}))
-    then = (run / "journal.jsonl").stat().st_mtime - seconds
+    then = last_sign(run) - seconds
     os.utime(run / "journal.jsonl", (then, then))
 
 
@@ -112,8 +115,21 @@ def test_an_attempt_without_an_end_is_judged_by_who_holds_the_run(
 ):
     run = trained(tmp_path / "run", outcome=None)
     hold(run, pid=pid or os.getpid(), host=host)
-    age(run, silent)
-    assert TrainingRun(run).state.word == word
+    assert run_state(run, now=last_sign(run) + silent).word == word
+
+
+def test_a_run_that_ends_while_it_is_looked_at_is_not_taken_for_torn(tmp_path, monkeypatch):
+    """Its manifest is looked for before it is written, and its attempts are read afterwards."""
+    run = trained(tmp_path / "run", outcome="complete")
+    (run / "manifest.json").rename(run / "to be written")
+
+    def read(path):
+        (run / "to be written").rename(run / "manifest.json")
+        monkeypatch.undo()
+        return read_attempts(path)
+
+    monkeypatch.setattr("curitorch.external.run_state.read_attempts", read)
+    assert run_state(run).word == "complete"
 
 
 def test_a_last_sign_that_is_yet_to_come_does_not_let_a_dead_run_live(tmp_path):
@@ -169,13 +185,13 @@ def test_what_a_logger_alone_wrote_has_begun(tmp_path, status, words):
         if status is not None:
             journal.write("end", status=status)
             journal.write("metric", step=1, epoch=0, metrics={"test_loss": 1.0})
-    now = time.time()
+    now = last_sign(tmp_path)
     found = [run_state(tmp_path, now=now).word, run_state(tmp_path, now=now + 100).word]
     assert list(dict.fromkeys(found)) == words
     if status == "success":
         with Journal(tmp_path / "journal.jsonl") as journal:
             journal.attempt(1, resume_step=1, world_size=1)
-        assert run_state(tmp_path).word == "running"
+        assert run_state(tmp_path, now=last_sign(tmp_path)).word == "running"
 
 
 def test_what_was_not_launched_has_no_row_of_launches_and_the_time_of_its_journal(tmp_path):
