@@ -13,6 +13,7 @@ import pytest
 from curitorch.external.environment import ATTEMPT, RUN_DIR
 from curitorch.external.journal import read_journal
 
+LONG = 240  # seconds in which even a machine that stands still for a while gets it done
 OURS = ("PERIFLOW_ENABLED", "WORLD_SIZE", "RANK", "LOCAL_RANK", "NODE_RANK", "NUM_NODES")
 
 
@@ -62,7 +63,7 @@ class Scripts:
     def run(self, code: str, **options) -> tuple[str, str]:
         """Run a script to its end, which is good, and return its output and its complaints."""
         process = self.start(code, **options)
-        out, err = process.communicate(timeout=120)
+        out, err = process.communicate(timeout=LONG)
         assert process.returncode == 0, err
         return out, err
 

@@ -188,17 +188,17 @@ def test_periflows_variables_are_asked_for_in_their_order_and_honoured(scripts):
     given: dict[str, str] = {"PERIFLOW_ENABLED": "1", "RANK": "0"}
     for name, value in values.items():
         process = scripts.local(**given).start("pf.init(10)")
-        _, err = process.communicate(timeout=60)
+        _, err = process.communicate(timeout=200)
         assert process.returncode == 1
         assert f"PeriFlowInternalError: Environment variable '{name}' should be set" in err
         given[name] = value
     for total, sentence in ((4, "current step = 4, total train step = 4"), (3, "total train")):
         process = scripts.local(**given).start(f"pf.init({total})")
-        assert sentence in process.communicate(timeout=60)[1]
+        assert sentence in process.communicate(timeout=200)[1]
     process = scripts.local(**{**given, "NUM_NODES": "3"}).start("pf.init()")
-    assert "16 is not divisible by 3" in process.communicate(timeout=60)[1]
+    assert "16 is not divisible by 3" in process.communicate(timeout=200)[1]
     process = scripts.local(**{**given, "PROCESSED_ITERS": "x"}).start("pf.init()")
-    assert "PROCESSED_ITERS is 'x'" in process.communicate(timeout=60)[1]
+    assert "PROCESSED_ITERS is 'x'" in process.communicate(timeout=200)[1]
 
 
 def test_with_periflows_variables_steps_go_on_and_uploads_go_beside_the_directory(scripts):
@@ -228,13 +228,15 @@ def test_with_periflows_variables_steps_go_on_and_uploads_go_beside_the_director
 def test_managed_steps_have_numbers_times_and_a_plan(scripts):
     managed = scripts.managed(PROCESSED_ITERS="7")
     output, complaints = managed.run("""
+        began = time.perf_counter()
         pf.init(total_train_steps=10)
         for _ in range(3):
             with pf.train_step():
                 time.sleep(0.02)
-        print("torch" in sys.modules, "lightning" in sys.modules)
+        print("torch" in sys.modules, "lightning" in sys.modules, time.perf_counter() - began)
     """)
-    assert output == "False False\n"
+    *imported, seconds = output.split()
+    assert imported == ["False", "False"]
     assert complaints == ""
     assert [e["event"] for e in managed.events()] == [
         *("attempt", "plan", "step", "step", "step", "complete")
@@ -243,7 +245,8 @@ def test_managed_steps_have_numbers_times_and_a_plan(scripts):
     assert managed.events("plan")[0]["steps"] == 10
     steps = managed.events("step")
     assert [e["step"] for e in steps] == [8, 9, 10]
-    assert all(0.02 <= e["seconds"] < 1 for e in steps)
+    assert all(e["seconds"] >= 0.02 for e in steps)
+    assert sum(e["seconds"] for e in steps) < float(seconds)
 
 
 def test_the_package_imports_neither_torch_nor_anything_of_ours_until_it_is_asked(scripts):
@@ -320,7 +323,7 @@ def test_metrics_may_be_called_as_anything_and_are_a_table(scripts):
 
 def test_a_script_that_fails_is_not_said_to_be_complete(scripts):
     process = scripts.managed().start("pf.init(3)\npf.start_step()\nraise ValueError('bad')")
-    assert process.wait(60) == 1
+    assert process.wait(200) == 1
     assert [e["event"] for e in scripts.events()] == ["attempt", "plan"]
 
 

@@ -14,7 +14,7 @@ from curitorch.external.sdk.emergency import Emergency, read_request, request
 class Rank:
     """One rank whose script asks after each step, in a thread of its own, and sometimes dawdles."""
 
-    def __init__(self, folder, rank, ranks, *, patience=20.0, barrier=None, seed=0):
+    def __init__(self, folder, rank, ranks, *, patience=100.0, barrier=None, seed=0):
         self.step = 0
         self.saved: list[int] = []
         self.emergency = Emergency(
@@ -29,19 +29,20 @@ class Rank:
         self._thread.start()
 
     def end(self):
-        self._thread.join(60)
+        self._thread.join(200)
         assert not self._thread.is_alive()
         self.emergency.close()
 
     def _train(self):
-        while self.step < 5000:
+        end = time.monotonic() + 100  # a rank may have trained for long when it is asked
+        while time.monotonic() < end:
             self.step += 1
             if self.emergency.is_over(self.step):
                 self.step -= 1
                 return
             time.sleep(self._random.random() / 300)
             if self._barrier is not None:
-                self._barrier.wait(30)  # the collective of every step
+                self._barrier.wait(100)  # the collective of every step
             if self.emergency.is_due(self.step):
                 self.saved.append(self.step)
 
@@ -117,11 +118,11 @@ def test_a_rank_that_has_ended_is_not_waited_for(tmp_path):
 def test_while_nobody_asks_nothing_is_written_and_a_step_costs_next_to_nothing(tmp_path):
     emergency = Emergency(tmp_path / "not made", rank=0, world_size=2, step=lambda: 0)
     emergency.listen()
-    began = time.process_time()
+    began = time.thread_time()
     for step in range(10_000):
         emergency.is_over(step)
         emergency.is_due(step)
-    assert time.process_time() - began < 0.5
+    assert time.thread_time() - began < 0.5
     assert not (tmp_path / "not made").exists()
     emergency.give_back_signals()
 
@@ -175,9 +176,10 @@ def test_sigterm_to_one_rank_or_to_torchrun_saves_both_ranks_at_one_step(scripts
         assert word == "pid"
         pids[rank] = int(pid)
     while not managed.events("step"):
+        assert process.poll() is None
         time.sleep(0.02)
     os.kill(pids["1"] if victim == "rank 1" else process.pid, signal.SIGTERM)
-    out, err = process.communicate(timeout=60)
+    out, err = process.communicate(timeout=200)
     assert process.returncode != 0
     saves = sorted(line.split() for line in out.splitlines() if line.startswith("save"))
     assert [rank for _, rank, _ in saves] == ["0", "1"], out + err
@@ -208,7 +210,7 @@ def test_a_script_that_never_asks_is_ended_after_the_agreed_step(scripts):
     """)
     assert process.stdout.readline() == "ready\n"
     process.send_signal(signal.SIGUSR1)  # Slurm's notice
-    process.communicate(timeout=60)
+    process.communicate(timeout=200)
     assert process.returncode == 143
     assert managed.events()[-1]["reason"] == "SIGUSR1"
 
@@ -221,19 +223,19 @@ def test_a_forked_worker_can_be_ended_by_sigterm(scripts):
         ready = context.Event()
         def work():
             ready.set()
-            time.sleep(60)
+            time.sleep(600)
         worker = context.Process(target=work, daemon=True)
         worker.start()
         ready.wait()
         worker.terminate()
-        worker.join(20)
+        worker.join(200)
         print(worker.exitcode)
     """)
     assert output == "-15\n"
 
 
 def test_locally_signals_do_what_they_did(scripts):
-    process = scripts.local().start("pf.init()\nprint('ready', flush=True)\ntime.sleep(60)")
+    process = scripts.local().start("pf.init()\nprint('ready', flush=True)\ntime.sleep(600)")
     assert process.stdout.readline() == "ready\n"
     process.terminate()
-    assert process.wait(20) == -signal.SIGTERM
+    assert process.wait(200) == -signal.SIGTERM

@@ -2,7 +2,6 @@
 
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -11,6 +10,7 @@ import pytest
 
 from curitorch.external.journal import read_journal
 from curitorch.external.rundir import TrainingRun
+from curitorch.external.stores.testing.held_port import hold_port
 
 SCRIPT = """
 import json, os, time
@@ -42,9 +42,8 @@ def launch(scripts):
     scripts.saves.mkdir()
     started = []
 
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    held = hold_port()
+    port = held.getsockname()[1]
 
     def start(steps):
         for node in (0, 1):
@@ -74,9 +73,11 @@ def launch(scripts):
     for process in started:
         process.kill()
         process.communicate()
+    held.close()
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1000)
 def test_sigterm_on_one_node_saves_on_both_and_the_next_launch_goes_on(scripts, launch):
     run = scripts.saves.with_suffix(".run")
     agents = launch(100_000)
@@ -84,7 +85,7 @@ def test_sigterm_on_one_node_saves_on_both_and_the_next_launch_goes_on(scripts, 
         assert all(agent.poll() is None for agent in agents)
         time.sleep(0.05)
     agents[1].send_signal(signal.SIGTERM)
-    output = [agent.communicate(timeout=100)[0] for agent in agents]
+    output = [agent.communicate(timeout=400)[0] for agent in agents]
     stop = read_journal(run / "journal.jsonl")[-1]
     assert (stop["event"], stop["reason"]) == ("stop", "SIGTERM"), output
     [emergency] = TrainingRun(run).checkpoints()
@@ -93,7 +94,7 @@ def test_sigterm_on_one_node_saves_on_both_and_the_next_launch_goes_on(scripts, 
     assert sorted(p.name for p in folder.iterdir()) == ["shard-0.json", "shard-1.json"]
     total = stop["step"] + 5
     agents = launch(total)
-    output = [agent.communicate(timeout=100)[0] for agent in agents]
+    output = [agent.communicate(timeout=400)[0] for agent in agents]
     assert [agent.returncode for agent in agents] == [0, 0], output
     for rank, words in enumerate(output):
         assert f"rank {rank} begins after {stop['step']}" in words

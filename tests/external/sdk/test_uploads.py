@@ -20,7 +20,7 @@ class SlowStore(LocalStore):
     may_go_on = threading.Event()
 
     def put(self, *arguments, **named):
-        self.may_go_on.wait(30)
+        assert self.may_go_on.wait(200)
         return super().put(*arguments, **named)
 
 
@@ -155,9 +155,7 @@ def test_a_store_that_fails_costs_a_warning_and_a_count_and_the_next_upload_work
     for step in (1, 2, 3):
         (saves / "a.pt").write_text("x" * step)
         one.add(step, saves, details={})
-    deadline = time.monotonic() + 20
     while one.lost < 3:
-        assert time.monotonic() < deadline
         time.sleep(0.01)
     (tmp_path / "store").unlink()
     (saves / "a.pt").write_text("good")
@@ -215,7 +213,7 @@ def test_shards_of_all_ranks_are_in_it_also_those_that_come_later(tmp_path, save
     closing = threading.Thread(target=first.close)
     closing.start()
     second.close()
-    closing.join(20)
+    closing.join(200)
     assert content(tmp_path, 5) == {"shard-0.pt": "0", "shard-1.pt": "1"}
     assert not list((tmp_path / "meeting").glob("step-*"))  # taken
 
@@ -233,7 +231,7 @@ def test_what_rank_0_wrote_is_taken_though_another_rank_looked_while_it_did(
     closing = threading.Thread(target=second.close)
     closing.start()
     first.close()
-    closing.join(20)
+    closing.join(200)
     assert content(tmp_path, 5) == {"a.pt": "a part, and the rest"}
 
 
@@ -257,7 +255,7 @@ def test_a_rank_ends_only_when_rank_0_has_taken_the_last_upload(tmp_path, saves,
     waiting.join(0.5)
     assert waiting.is_alive()
     SlowStore.may_go_on.set()
-    waiting.join(20)
+    waiting.join(200)
     assert not waiting.is_alive()
     assert content(tmp_path, 5) == {"a.pt": "0"}
 
