@@ -108,8 +108,7 @@ def test_a_run_saves_into_a_service_is_killed_goes_on_there_and_equals_an_uninte
     )
     victim.stdin.write("\n" * 7)
     victim.stdin.flush()
-    while victim.stdout.readline() != "step 7\n":
-        pass
+    assert "step 7\n" in iter(victim.stdout.readline, "")
     os.kill(victim.pid, signal.SIGKILL)
     victim.communicate()
     result = train(folder, command)

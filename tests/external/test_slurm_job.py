@@ -1,5 +1,6 @@
 """The books that a job keeps of its run, and the programs of its script, in real processes."""
 
+import contextlib
 import json
 import os
 import subprocess
@@ -143,47 +144,45 @@ sys.exit(143)
 """
 
 
-@pytest.mark.parametrize("how", ["line", "signal"])
-def test_a_node_passes_a_stop_to_its_ranks_once_and_they_end_well(tmp_path, how):
-    """In the place of torchrun stands a process that ignores nothing and starts one rank."""
+@pytest.fixture
+def node(tmp_path):
+    """A node whose rank has begun, in the folder of the test.
+
+    In the place of torchrun stands a process that ignores nothing and starts one rank.
+    """
     script, begun = tmp_path / "train.py", tmp_path / "begun"
     script.write_text(RANK)
     environment = {**os.environ, "CURITORCH_RUN_DIR": str(tmp_path), "CURITORCH_ATTEMPT": "0"}
     rank = [sys.executable, "-m", "curitorch.external.rank", str(script), str(begun)]
     launcher = f"import subprocess, sys; sys.exit(subprocess.run({rank!r}).returncode)"
-    node = subprocess.Popen(
+    process = subprocess.Popen(
         [sys.executable, "-m", "curitorch.external.node", sys.executable, "-c", launcher],
-        env=environment,
+        env={**environment, "SLURM_PROCID": "0"},
         stdin=subprocess.PIPE,
     )
     while not begun.exists():
         time.sleep(0.05)
-        assert node.poll() is None
+        assert process.poll() is None
+    yield process
+    with contextlib.suppress(BrokenPipeError):
+        process.communicate(b"stop\n")  # one that a failed test has left
+
+
+@pytest.mark.parametrize("how", ["line", "signal"])
+def test_a_node_passes_a_stop_to_its_ranks_once_and_they_end_well(tmp_path, node, how):
     if how == "line":
         node.stdin.write(b"stop\n")
         node.stdin.flush()
     else:
         node.terminate()
-    assert node.wait(timeout=30) == 0
+    assert node.wait() == 0
     assert (tmp_path / "logs/attempt-0/rank-0.log").read_text() == "told 1\n"
     report = json.loads((tmp_path / "logs/attempt-0/rank-0.json").read_text())
     assert report["exit_code"] == 143  # the truth stands in its report
 
 
-def test_a_node_asks_its_ranks_where_they_are(tmp_path):
-    script, begun = tmp_path / "train.py", tmp_path / "begun"
-    script.write_text(RANK)
-    environment = {**os.environ, "CURITORCH_RUN_DIR": str(tmp_path), "CURITORCH_ATTEMPT": "0"}
-    rank = [sys.executable, "-m", "curitorch.external.rank", str(script), str(begun)]
-    launcher = f"import subprocess, sys; sys.exit(subprocess.run({rank!r}).returncode)"
-    node = subprocess.Popen(
-        [sys.executable, "-m", "curitorch.external.node", sys.executable, "-c", launcher],
-        env={**environment, "SLURM_PROCID": "0"},
-        stdin=subprocess.PIPE,
-    )
+def test_a_node_asks_its_ranks_where_they_are(tmp_path, node):
     log = tmp_path / "logs/attempt-0/rank-0.log"
-    while not begun.exists():
-        time.sleep(0.05)
     node.stdin.write(b"stacks\n")
     node.stdin.flush()
     while "train.py" not in log.read_text():
@@ -191,7 +190,7 @@ def test_a_node_asks_its_ranks_where_they_are(tmp_path):
         assert node.poll() is None
     node.stdin.write(b"stop\n")
     node.stdin.flush()
-    assert node.wait(timeout=30) == 0
+    assert node.wait() == 0
     assert (tmp_path / "logs/attempt-0/ended").read_text() == "0\n"
 
 
