@@ -13,6 +13,7 @@ import pytest
 from curitorch.external.stores.store import (
     StoreUnreachable,
 )
+from curitorch.external.stores.tcp.patience import Patience
 from curitorch.external.stores.testing.running_service import RunningService
 from tests.external.stores.service_proxy import Proxy, behind
 from tests.external.stores.service_requests import (
@@ -200,7 +201,8 @@ def test_a_service_that_is_away_is_waited_for_up_to_a_limit(tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
-def test_kill_9_of_the_service_at_100_random_moments_loses_nothing_durable(tmp_path):
+def test_kill_9_of_the_service_at_100_random_moments_loses_nothing_durable(tmp_path, monkeypatch):
+    monkeypatch.setattr(Patience, "pause", lambda patience, failures: time.sleep(0.05))
     files = model(tmp_path, os.urandom(2_000_000))
     moments = random.Random(100)
     with RunningService(tmp_path) as service:
@@ -214,7 +216,7 @@ def test_kill_9_of_the_service_at_100_random_moments_loses_nothing_durable(tmp_p
         killing = threading.Thread(target=kill_and_start)
         killing.start()
         step = 0
-        with service.store(tries=1000) as store:
+        with service.store(tries=10**6) as store:
             while killing.is_alive():
                 step += 1
                 put = store.put(step, files)
