@@ -27,7 +27,7 @@ class StoreCase:
     KILLS = 10
     MANY_KILLS = 100
     LANES = 1
-    LEASE_SECONDS = 10.0
+    LEASE_SECONDS = 60.0
     LEASE_RUNS_OUT_SECONDS = 0.0
 
     @pytest.fixture

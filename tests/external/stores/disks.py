@@ -1,6 +1,7 @@
 """Real disks for tests: small ones that are full, and one that can no longer be read."""
 
 import contextlib
+import mmap
 import os
 import subprocess
 import time
@@ -72,26 +73,37 @@ def fill(disk: Path, *, leave: int = 0) -> Path:
 class FailingDisk:
     """A file system in `folder` whose files can be made unreadable, and readable again.
 
-    It lies in a file of which the end is cut off: the kernel reports an input/output error.
+    It lies in a file of which the end is cut off: the kernel reports an input/output error. Where
+    on it a file lies is the kernel's business; those that are not to fail are kept in memory.
     """
 
     SIZE = 64 << 20
 
     def __init__(self, folder: Path, image: Path, device: str) -> None:
         self.folder, self._image, self._device = folder, image, device
+        self._failed: set[Path] = set()
+        self._kept = contextlib.ExitStack()
 
     def fail(self, *paths: Path) -> None:
-        """Make the content of these files unreadable, and of all that lies behind them."""
+        """Make the content of these files unreadable too, and no other's that is there now."""
         os.sync()
-        self._resize(min(map(self._place, paths)))
-        for path in self.folder.rglob("*"):
-            if path.is_file():
-                with path.open("rb") as file:  # or else it is still in memory
-                    os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+        self._failed.update(paths)
+        files = {path for path in self.folder.rglob("*") if path.is_file() and path.stat().st_size}
+        with contextlib.ExitStack() as kept:
+            for path in files - self._failed:
+                kept.enter_context(_in_memory(path))
+            self._kept.close()
+            self._kept = kept.pop_all()
+        self._resize(min(map(self._place, self._failed)))
+        for path in self._failed:
+            with path.open("rb") as file:
+                os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
 
     def heal(self) -> None:
         """Let everything be read again; what was there is gone, and zeros instead."""
         self._resize(self.SIZE)
+        self._failed.clear()
+        self._kept.close()
 
     def _place(self, path: Path) -> int:
         import fcntl
@@ -113,7 +125,7 @@ def failing_disk(where: Path) -> Iterator[FailingDisk]:
     image.touch()
     os.truncate(image, FailingDisk.SIZE)
     try:
-        # All metadata at the beginning, no journal: only files lie further back.
+        # All metadata at the beginning, no journal: only files are cut off.
         options = ["-O", "^has_journal", "-E", "packed_meta_blocks=1,lazy_itable_init=0"]
         subprocess.run(["mkfs.ext4", "-q", "-F", *options, image], check=True)
         losetup = ["losetup", "-f", "--show", image]
@@ -122,26 +134,23 @@ def failing_disk(where: Path) -> Iterator[FailingDisk]:
         pytest.skip(f"a file system cannot be mounted here: {error}")
     device = made.stdout.strip()
     try:
-        with mounted(where, device), _small_files_first(where):
-            yield FailingDisk(where, image, device)
+        with mounted(where, device):
+            disk = FailingDisk(where, image, device)
+            try:
+                yield disk
+            finally:
+                disk.heal()
     finally:
         subprocess.run(["losetup", "-d", device], check=True)
 
 
 @contextlib.contextmanager
-def _small_files_first(where: Path) -> Iterator[None]:
-    """Let small files lie in the order of their writing, before all large ones.
-
-    ext4 keeps a place for small files for each processor, where the first of them goes: so this
-    process, and those that it starts, write on one, and one file is written at once.
-    """
-    processors = os.sched_getaffinity(0)
-    os.sched_setaffinity(0, {min(processors)})
-    try:
-        with (where / "first").open("wb") as file:
-            file.write(b"first")
-            file.flush()
-            os.fsync(file.fileno())
+def _in_memory(path: Path) -> Iterator[None]:
+    """Let the content of a file be in the page cache for as long as the context lasts."""
+    with (
+        path.open("rb") as file,
+        mmap.mmap(file.fileno(), 0, mmap.MAP_SHARED, mmap.PROT_READ) as pages,
+    ):
+        for at in range(0, len(pages), mmap.PAGESIZE):
+            _ = pages[at]
         yield
-    finally:
-        os.sched_setaffinity(0, processors)

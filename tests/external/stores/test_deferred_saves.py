@@ -248,8 +248,10 @@ def test_kill_9_of_the_trainer_loses_at_most_the_save_under_way_and_mixes_nothin
         with trainers.start(TRAINER, str(root)) as trainer:
             assert trainer.said.readline() == "saving\n"
             time.sleep(moment * 0.007)  # another moment each time
+            trainers.kill(trainer)
+            assert trainer.said.read() == ""  # its writer has ended too, with what it was given
         store = LocalStore(root)
-        with store.lease("after"):  # the writer is done or dead: what it left is swept
+        with store.lease("after"):
             steps = [c.step for c in store.list()]
             assert len(steps) >= 3
             assert steps == list(range(1, len(steps) + 1))

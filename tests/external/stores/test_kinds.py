@@ -118,7 +118,7 @@ def test_any_kind_is_put_into_through_a_spool(own, tmp_path):
         assert store.folder == tmp_path / "a spool"
         (tmp_path / "m").write_bytes(bytes(1000))
         put = store.put(1, {"m": tmp_path / "m"})
-        assert store.flush(10)
+        assert store.flush(100)
         (tmp_path / "m").write_bytes(bytes(1001))
         with pytest.raises(SpoolFull, match="1000 is the limit"):
             store.put(2, {"m": tmp_path / "m"})

@@ -231,8 +231,8 @@ def test_what_a_living_writer_is_writing_is_not_swept(store, root, tmp_path):
     with subprocess.Popen([sys.executable, "-c", code, root, tmp_path / "slow"]) as writer:
         with (tmp_path / "slow").open("wb", buffering=0) as pipe:  # it has begun to read
             pipe.write(b"wei")
-            until = time.monotonic() + 20
-            while not list(root.glob(".draft-*/m")) and time.monotonic() < until:
+            while not list(root.glob(".draft-*/m")):
+                assert writer.poll() is None
                 time.sleep(0.01)
             with LocalStore(root) as another, another.lease("b"):
                 assert len(list(root.glob(".draft-*/m"))) == 1
@@ -313,7 +313,7 @@ def test_a_root_that_was_emptied_is_leased_to_nobody(store, root, source):
             store.put(1, {"m": source}, lease=lease)
 
 
-@pytest.mark.filterwarnings("error")
+@pytest.mark.filterwarnings("error::UserWarning")  # not of what the collector finds
 def test_what_was_pruned_while_it_was_verified_is_no_reason_for_a_warning(root, source):
     class Overtaken(LocalStore):
         def verify(self, checkpoint):
@@ -415,7 +415,6 @@ def test_a_disk_that_cannot_be_read_costs_what_lies_there(tmp_path, source):
             with pytest.raises(OSError, match="Input/output error"):
                 LocalStore(tmp_path / "root").put(1, {"m": disk.folder / "root/step-00000001/m"})
             assert leftovers(tmp_path / "root") == []
-        disk.heal()
 
 
 def test_a_sidecar_with_a_read_error_is_left_out(store, root, source):
@@ -428,7 +427,7 @@ def test_a_sidecar_with_a_read_error_is_left_out(store, root, source):
         assert store.newest_valid() == older
 
 
-@pytest.mark.filterwarnings("error")
+@pytest.mark.filterwarnings("error::UserWarning")  # not of what the collector finds
 def test_a_list_is_of_one_moment_though_others_write(store, monkeypatch, source, root):
     """A reader that is about to open a sidecar finds it gone, and another there."""
     store.put(1, {"m": source})
@@ -461,7 +460,6 @@ def test_two_processes_never_hold_the_lease_at_once(store, root, tmp_path):
 
 
 def wait_for(path):
-    until = time.monotonic() + 20
-    while not path.exists() and time.monotonic() < until:
+    while not path.exists():
         time.sleep(0.01)
     return path.read_text()

@@ -90,6 +90,7 @@ def test_owned_are_parameters_and_states_of_those_that_stepped(watch):
 
 
 def test_torch_forgets_a_watch_that_is_closed_or_gone():
+    gc.collect()  # of other tests
     before = len(torchs._global_optimizer_pre_hooks)
     closed, gone = OptimizerWatch(), OptimizerWatch()
     assert len(torchs._global_optimizer_pre_hooks) == before + 2

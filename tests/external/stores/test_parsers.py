@@ -60,7 +60,8 @@ CONTENT = st.one_of(
     st.just(Deep(b"[" * 100_000)),
 )
 quickly = settings(
-    deadline=None, max_examples=100, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+    max_examples=100,
 )
 
 

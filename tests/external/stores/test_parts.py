@@ -29,7 +29,7 @@ def laid_out(pieces, folder):
     return parts, {name: folder / name for name in contents}
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(PIECES, st.lists(st.tuples(st.integers(0, 400), st.integers(0, 400)), max_size=5))
 def test_any_range_of_the_whole_is_read_from_its_parts(tmp_path_factory, pieces, ranges):
     parts, files = laid_out(pieces, tmp_path_factory.mktemp("x"))
@@ -46,7 +46,7 @@ def test_any_range_of_the_whole_is_read_from_its_parts(tmp_path_factory, pieces,
             source.read_into(memoryview(bytearray(1)), len(whole))
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(PIECES, st.integers(1, 20), st.data())
 def test_each_altered_byte_is_found_and_each_missing_or_added_one(pieces, step, data):
     parts = [Part(len(content), text_of(content), name, 0) for name, content in pieces]
@@ -69,7 +69,7 @@ def test_each_altered_byte_is_found_and_each_missing_or_added_one(pieces, step, 
             told(whole[:place] + bytes([whole[place] ^ 4]) + whole[place + 1 :])
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(
     st.binary(max_size=60)
     | st.recursive(
