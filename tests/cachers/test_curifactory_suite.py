@@ -148,11 +148,11 @@ def suite(tmp_path_factory):
         pytest.skip('curifactory\'s tests need pytest-mock: pip install -e ".[dev]"')
     folder = tmp_path_factory.mktemp("suite")
     wanted = f"curifactory=={importlib.metadata.version('curifactory')}"
-    command = ["pip", "download", "--no-deps", "--no-binary=:all:", "--retries=0", wanted]
+    words = [sys.executable, "-m", "pip", "download", "--no-deps", "--no-binary=:all:"]
     for patience in (0, 10, 30):  # a network may fail once
         time.sleep(patience)
         done = subprocess.run(
-            [sys.executable, "-m", *command],
+            [*words, "--retries=0", wanted],
             cwd=folder,
             capture_output=True,
             text=True,

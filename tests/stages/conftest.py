@@ -46,7 +46,7 @@ TOY = {
                 return loss
 
             def slowness(self):
-                late = self.global_step >= 20 and os.environ["CURITORCH_ATTEMPT"] == "0"
+                late = self.global_step >= 20 and os.environ.get("CURITORCH_ATTEMPT") == "0"
                 return max(self.sleep, 1.0) if self.sleep and late else self.sleep
 
             def make_trouble(self):
@@ -146,7 +146,7 @@ class Project:
     def environment(self) -> dict[str, str]:
         return {**os.environ, "PYTHONWARNINGS": "ignore", "OMP_NUM_THREADS": "1", "COLUMNS": "200"}
 
-    def run(self, *arguments: str, timeout: float = 240) -> subprocess.CompletedProcess[str]:
+    def run(self, *arguments: str, timeout: float = 600) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
             self.command("--plain", *arguments),
             cwd=self.path,

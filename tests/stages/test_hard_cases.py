@@ -40,6 +40,7 @@ def goes_on_when_there_is_room(project, disk):
     assert [e["step"] for e in run.events() if e["event"] == "step"] == list(range(1, 151))
 
 
+@pytest.mark.timeout(900)  # six experiments
 def test_a_torn_artifact_is_never_taken_for_cached(project):
     assert project.run().returncode == 0
     [path] = project.runs()

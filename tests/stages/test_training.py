@@ -73,6 +73,7 @@ def test_hardware_is_not_in_the_hash_and_the_batch_stays_what_it_was(project):
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)  # three experiments
 def test_overwrite_trains_afresh_in_an_emptied_directory(project):
     assert project.run().returncode == 0
     [path] = project.runs()
@@ -133,6 +134,7 @@ def test_under_quiet_there_is_no_line(project):
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)  # many trainings
 def test_several_records_interleaved_keep_their_own_runs(project):
     project.change("params/one.py", "return [", "sets = [")
     project.write(

@@ -54,7 +54,7 @@ def up(folder: Path, *, host: str, port: int, environment: dict[str, str]) -> No
     store += ["--innodb-flush-log-at-trx-commit=0", f"--log-error={folder}/mariadbd.log"]
     tables = f"create database mysql;\nuse mysql;\n{TABLES.read_text()}"
     subprocess.run(
-        [*store, "--bootstrap"], input=tables, text=True, env=environment, check=True, timeout=60
+        [*store, "--bootstrap"], input=tables, text=True, env=environment, check=True, timeout=200
     )
     served = [f"--socket={folder}/mariadb.socket", f"--pid-file={folder}/mariadbd.pid"]
     words = ["sh", "-c", '"$@" &', "sh", *store, *served, "--skip-grant-tables"]
@@ -73,7 +73,7 @@ def _listens(port: int) -> bool:
         return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
-def _wait(until, seconds: float = 60.0) -> None:
+def _wait(until, seconds: float = 200.0) -> None:
     deadline = time.monotonic() + seconds
     while not until():
         if time.monotonic() > deadline:

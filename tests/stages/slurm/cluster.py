@@ -10,9 +10,9 @@ of the nodes, n1 and n2, are known inside jobs only.
 
 import contextlib
 import importlib.util
+import itertools
 import os
 import platform
-import random
 import re
 import secrets
 import shutil
@@ -34,6 +34,8 @@ _SPEC.loader.exec_module(accounting)
 PROGRAMS = ("slurmctld", "slurmd", "munged", "unshare")
 CPUS = 16  # each node claims so many, whatever the machine has: its jobs mostly wait
 NODES = ("n1", "n2")
+OWN = os.getpid() % 150  # of processes that were started together each has another one
+_ports_of_this_process = itertools.cycle(range(10000 + OWN * 33, 10033 + OWN * 33))
 
 CONF = """\
 ClusterName=curitorch{number}
@@ -61,7 +63,8 @@ SchedulerParameters=sched_interval=2,bf_interval=2,batch_sched_delay=0,sched_min
 SelectType=select/cons_tres
 SelectTypeParameters=CR_Core
 ReturnToService=2
-SlurmdTimeout=30
+SlurmdTimeout=300
+MessageTimeout=60
 KillWait=5
 InactiveLimit=0
 MinJobAge=300
@@ -72,7 +75,7 @@ AccountingStorageType=accounting_storage/none
 JobCompType=jobcomp/filetxt
 JobCompLoc={folder}/ended-jobs
 {nodes}
-PartitionName=main Nodes=n1,n2 Default=YES MaxTime=INFINITE PriorityTier=1 GraceTime=20 State=UP
+PartitionName=main Nodes=n1,n2 Default=YES MaxTime=INFINITE PriorityTier=1 GraceTime=60 State=UP
 PartitionName=high Nodes=n1,n2 MaxTime=INFINITE PriorityTier=10 PreemptMode=OFF State=UP
 """
 
@@ -102,14 +105,14 @@ def up(folder: Path, *, accounts: bool = False, **settings: object) -> dict[str,
     """
     folder.mkdir(parents=True, exist_ok=True)
     folder.chmod(0o755)
-    ports = _free_ports(2 + len(NODES))
+    ports = _ports(2 + len(NODES))
     host = platform.node().split(".")[0]
     nodes = [
         f"NodeName={name} NodeHostname={host} NodeAddr=127.0.0.1 Port={port} CPUs={CPUS} "
         "RealMemory=8000 State=UNKNOWN"
         for name, port in zip(NODES, ports[2:], strict=True)
     ]
-    first = random.randint(1000, 50000)  # rendezvous ports come from it
+    first = 15000 + OWN * 100  # the job scripts' rendezvous ports come from it
     text = CONF.format(
         folder=folder, host=host, ports=ports, nodes="\n".join(nodes), first=first, number=first
     )
@@ -148,7 +151,14 @@ def start_node(folder: Path, name: str) -> None:
 def kill_node(folder: Path, name: str) -> None:
     """Kill the slurmd of a node, and all of its jobs' processes, as if its power failed."""
     os.kill(int((folder / f"slurmd-{name}.pid").read_text()), signal.SIGKILL)
+    while _kill_jobs(folder, name):  # they may have started others meanwhile
+        time.sleep(0.05)
+
+
+def _kill_jobs(folder: Path, name: str) -> int:
+    """Kill the processes of jobs on a node; returns how many there were."""
     its_own = {"SLURMD_NODENAME": name, "SLURM_CONF": str(folder / "slurm.conf")}
+    killed = 0
     for process in psutil.process_iter():
         try:
             if its_own.items() <= process.environ().items():  # other clusters have such nodes, too
@@ -156,8 +166,10 @@ def kill_node(folder: Path, name: str) -> None:
                     if each is not None and each.name() == "slurmstepd":
                         each.kill()
                 process.kill()
-        except psutil.Error:
+                killed += 1
+        except (psutil.Error, OSError):
             continue
+    return killed
 
 
 def down(folder: Path) -> None:
@@ -171,6 +183,8 @@ def down(folder: Path) -> None:
     nodes = [f"slurmd-{node}" for node in NODES]
     for names in ([*nodes, "slurmctld"], ["slurmdbd"], ["mariadbd", "munged"]):
         _end([folder / f"{name}.pid" for name in names])
+    for node in NODES:
+        _kill_jobs(folder, node)
 
 
 def _start(program: str, *words: str, folder: Path) -> None:
@@ -190,7 +204,7 @@ def _idle(environment: dict[str, str]) -> int:
     return done.stdout.split().count("idle")
 
 
-def _wait(until, what: str, seconds: float = 30.0) -> None:
+def _wait(until, what: str, seconds: float = 200.0) -> None:
     deadline = time.monotonic() + seconds
     while not until():
         if time.monotonic() > deadline:
@@ -210,15 +224,16 @@ def _end(pid_files: list[Path]) -> None:
             daemon.kill()
 
 
-def _free_ports(count: int) -> list[int]:
-    sockets = [socket.socket() for _ in range(count)]
-    try:
-        for each in sockets:
-            each.bind(("127.0.0.1", 0))
-        return [each.getsockname()[1] for each in sockets]
-    finally:
-        for each in sockets:
-            each.close()
+def _ports(count: int) -> list[int]:
+    """Return free ports that no other worker's cluster takes, nor anybody who asks for any."""
+    free = []
+    for port in itertools.islice(_ports_of_this_process, 33):
+        with socket.socket() as probe, contextlib.suppress(OSError):  # what an earlier run left
+            probe.bind(("127.0.0.1", port))
+            free.append(port)
+        if len(free) == count:
+            return free
+    raise RuntimeError("There is no free port.")
 
 
 def _path() -> str:

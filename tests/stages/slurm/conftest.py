@@ -33,7 +33,9 @@ def running(*, accounts=False, **settings):
     reason = cluster.missing(accounts=accounts)
     if reason is not None:
         pytest.skip(reason)
-    with tempfile.TemporaryDirectory(prefix="slurm-", dir="/tmp") as name:  # sockets: short paths
+    with tempfile.TemporaryDirectory(  # in /tmp, as sockets need short paths
+        prefix="slurm-", dir="/tmp", ignore_cleanup_errors=True
+    ) as name:
         folder = Path(name)
         try:
             variables = cluster.up(folder, accounts=accounts, **settings)
@@ -72,7 +74,7 @@ def _pointed_to(slurm_conf, monkeypatch):
     yield Slurm(Path(slurm_conf).parent)
     subprocess.run(["scancel", "--user=root"], check=False)
     slurm = Slurm(Path(slurm_conf).parent)
-    slurm.wait_until(lambda: slurm.queue() == {}, 60)
+    slurm.wait_until(lambda: slurm.queue() == {})
 
 
 @dataclass(frozen=True)
@@ -116,14 +118,14 @@ class Slurm:
         minutes, seconds = done.stdout.strip().split(":")[-2:]
         self.set_limit(job, int(minutes) + 1 + (int(seconds) > 20))
 
-    def wait_until(self, is_so, seconds: float = 60):
+    def wait_until(self, is_so, seconds: float = 240):
         deadline = time.monotonic() + seconds
         while not (found := is_so()):
             assert time.monotonic() < deadline, f"not within {seconds} s; queue: {self.queue()}"
             time.sleep(0.2)
         return found
 
-    def wait_for_step(self, project, step: int, *, attempt: int = 0, seconds: float = 90) -> Path:
+    def wait_for_step(self, project, step: int, *, attempt: int = 0, seconds: float = 240) -> Path:
         """Wait until a journal of the project has a step of an attempt; returns its run."""
 
         def found():

@@ -215,6 +215,10 @@ books() {{
     environment = {**os.environ, "SLURM_JOB_ID": "4711", "SLURM_RESTART_COUNT": "1"}
     environment.pop("SLURM_ARRAY_JOB_ID", None)
     done = subprocess.run(
-        ["bash", "-c", script, "job"], env=environment, check=False, capture_output=True, timeout=30
+        ["bash", "-c", script, "job"],
+        env=environment,
+        check=False,
+        capture_output=True,
+        timeout=200,
     )
     return done.returncode, (run / "said").read_text().splitlines()
