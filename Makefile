@@ -19,6 +19,10 @@ CACHES := .mypy_cache .pytest_cache .ruff_cache .hypothesis .types build dist cu
 
 # What some tests need besides Python; elsewhere than with root and apt-get they say so and are skipped.
 OUTSIDE := chromium fonts-dejavu-core
+APT_INSTALL := apt-get -o DPkg::Lock::Timeout=300 install -yqq --no-install-recommends
+
+# A network may fail once: the words, up to three times.
+again = { { $(1); } || { sleep 5; $(1); } || { sleep 20; $(1); }; }
 
 .PHONY: demo test test-slow test-all slurm lint wheel clean
 .DELETE_ON_ERROR:
@@ -56,15 +60,15 @@ clean:
 # The extra's name is the stem: curitorch[digits], curitorch[dev].
 $(VENV)/.installed-%: pyproject.toml constraints.txt | $(VENV)/.python
 	@echo 'Installing curitorch[$*] into $(VENV); the first time it takes a minute or more.'
-	@$(IN_VENV) pip install -qq --disable-pip-version-check -c constraints.txt -e ".[$*]"
+	@$(call again,$(IN_VENV) pip install -qq --disable-pip-version-check -c constraints.txt -e ".[$*]")
 	@touch "$@"
 
 $(VENV)/.outside: Makefile | $(VENV)/.python
 	@if [ "$$(id -u)" = 0 ] && command -v apt-get > /dev/null; then \
 	    if ! dpkg-query -W $(OUTSIDE) > /dev/null 2>&1; then \
 	        echo 'Installing for the tests: $(OUTSIDE)'; export DEBIAN_FRONTEND=noninteractive; \
-	        apt-get update -qq; apt-get install -yqq --no-install-recommends $(OUTSIDE) > /dev/null \
-            || echo 'That failed: tests that need it will say so.'; \
+	        $(call again,apt-get update -qq; $(APT_INSTALL) $(OUTSIDE) > /dev/null) \
+	            || echo 'That failed: tests that need it will say so.'; \
 	    fi; \
 	fi
 	@touch "$@"

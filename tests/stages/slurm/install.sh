@@ -17,8 +17,19 @@ fi
 export DEBIAN_FRONTEND=noninteractive
 log=$(mktemp)
 packages='slurm-wlm munge slurmdbd slurm-wlm-mysql-plugin mariadb-server-core'
-if ! { apt-get update && apt-get install -y --no-install-recommends $packages; } >"$log" 2>&1
-then
+install() {
+    apt-get -o Acquire::Retries=3 update &&
+        apt-get -o Acquire::Retries=3 -o DPkg::Lock::Timeout=300 install -y \
+            --no-install-recommends $packages
+}
+for pause in 5 20 0; do # a mirror may fail once, or another apt may be at work
+    if install >"$log" 2>&1; then
+        installed=1
+        break
+    fi
+    sleep $pause
+done
+if [ -z "${installed:-}" ]; then
     tail -n 20 "$log"
     echo 'Slurm could not be installed; its tests will say so.'
 fi
