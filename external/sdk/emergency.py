@@ -140,8 +140,10 @@ class Emergency:
 
     def _watch(self) -> None:
         """Look for requests, post, and gather the others' posts."""
+        request = str(self.folder / REQUEST)
         while not self._closed.wait(POLL):
-            if self.reason is None and not (self.folder / REQUEST).exists():
+            # Path.exists() takes twice as long, twenty times a second.
+            if self.reason is None and not os.path.exists(request):  # noqa: PTH110
                 continue
             with contextlib.suppress(OSError):  # a full disk, perhaps; look again
                 self._ask()
