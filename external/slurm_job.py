@@ -32,6 +32,7 @@ from .journal import Event, read_journal
 from .layout import Layout
 from .rank_report import read_reports
 from .stop import EXIT_CODES
+from .stores.store import StoreError
 
 SCRIPT = "job.sbatch"
 
@@ -60,6 +61,11 @@ def begin(
         saves: The directory that a script with the SDK saves in; its newest checkpoint is put
             there.
         here: It runs in an allocation that was there before.
+
+    Raises:
+        StoreError: The store did not answer, or its newest checkpoint is for another curitorch.
+        OSError: The disk is full.
+        ValueError: The settings do not fit the store, or a sidecar was altered.
     """
     remove_leftovers(run)
     script = str(run / SCRIPT)
@@ -70,7 +76,13 @@ def begin(
     Layout(run).logs(attempt.number).mkdir(parents=True, exist_ok=True)
     variables = {ATTEMPT: str(attempt.number)}
     if saves is not None:
-        variables[PROCESSED_ITERS] = str(_restore(run, attempt, saves))
+        try:
+            variables[PROCESSED_ITERS] = str(_restore(run, attempt, saves))
+        except (StoreError, OSError, ValueError) as error:
+            end_attempt(run, attempt, exit_code=1, outcome="failed")
+            with Layout(run).launcher_log(attempt.number).open("a", encoding="utf-8") as log:
+                log.write(f"{error}\n")  # where an experiment looks for what went wrong
+            raise
     return variables
 
 
@@ -151,13 +163,16 @@ def main(words: list[str]) -> None:
     run = Path(os.environ[RUN_DIR])
     if words[0] == "begin":
         how, nodes, processes, *saves = words[1:]
-        variables = begin(
-            run,
-            nodes=int(nodes),
-            processes=int(processes),
-            saves=Path(saves[0]) if saves else None,
-            here=how == "here",
-        )
+        try:
+            variables = begin(
+                run,
+                nodes=int(nodes),
+                processes=int(processes),
+                saves=Path(saves[0]) if saves else None,
+                here=how == "here",
+            )
+        except (StoreError, OSError, ValueError) as error:
+            sys.exit(str(error))
         for name, value in variables.items():
             print(f"export {name}={shlex.quote(value)}")  # noqa: T201
     else:

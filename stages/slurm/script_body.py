@@ -57,7 +57,13 @@ wait "$step"
 rc=$?
 { kill "$watch" && wait "$watch"; } 2>/dev/null
 
-lost() { sinfo --noheader --nodes="$SLURM_JOB_NODELIST" --format=%T | grep -q -e '[*]' -e down; }
+lost() {
+    local states
+    for _ in 1 2 3; do
+        states=$(sinfo --noheader --nodes="$SLURM_JOB_NODELIST" --format=%T) && break
+    done
+    case $states in *'*'* | *down*) ;; *) false ;; esac
+}
 node=
 if [ "$rc" -ge 128 ] && [ -s "$ended" ]; then
     rc=$(cat "$ended")

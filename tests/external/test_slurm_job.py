@@ -16,6 +16,7 @@ from curitorch.external.rank_report import end_report, start_report
 from curitorch.external.rundir import TrainingRun
 from curitorch.external.slurm_job import begin, end
 from curitorch.external.stop import TrainingStopped
+from curitorch.external.stores import LocalStore
 
 
 @pytest.fixture
@@ -127,6 +128,29 @@ def test_the_script_reads_what_the_program_prints(run):
         [*words, "end", "1", ""], env=environment, capture_output=True, check=True
     )
     assert done.stdout == b"failed\n"
+
+
+def test_saves_that_cannot_be_gone_on_from_are_one_sentence_and_the_attempts_end(run, tmp_path):
+    (tmp_path / "state.txt").write_text("trained")
+    with LocalStore(Layout(run).checkpoints) as store:
+        store.put(7, {"state.txt": tmp_path / "state.txt"})
+    [sidecar] = Layout(run).checkpoints.glob("step-*.json")
+    sidecar.write_text(json.dumps({**json.loads(sidecar.read_text()), "schema": 99}))
+    done = subprocess.run(
+        [*(sys.executable, "-m", "curitorch.external.slurm_job"), "begin", "sbatch", "2", "1", "s"],
+        env={**os.environ, "CURITORCH_RUN_DIR": str(run)},
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "Traceback" not in done.stderr
+    sentence = done.stderr.splitlines()[-1]  # after the store's own warning
+    assert sentence.startswith("The newest checkpoint, of step 7, is for another curitorch")
+    assert Layout(run).launcher_log(0).read_text() == f"{sentence}\n"  # an experiment shows it
+    [attempt] = read_attempts(run)
+    assert (attempt.outcome, attempt.exit_code) == ("failed", 1)
 
 
 RANK = """

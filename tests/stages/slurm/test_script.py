@@ -185,7 +185,17 @@ def test_a_job_that_lost_a_node_requeues_itself(tmp_path, node, job, outcome, to
     assert ("scontrol requeue 4711" in said) == requeued
 
 
-def play(tmp_path, *, outcome, during, state="RUNNING", node="allocated", job="RUNNING"):
+def test_a_busy_controller_does_not_make_a_stop_of_a_lost_node(tmp_path):
+    during = "kill -TERM $$"  # Slurm ends a job whose node it has lost
+    busy = '[ -e "$run/busy" ] || { touch "$run/busy"; return 1; }'
+    ended, said = play(
+        tmp_path, outcome="lost", during=during, state="COMPLETING", node="down*", busy=busy
+    )
+    assert ended == 9
+    assert "books end 9 lost" in said
+
+
+def play(tmp_path, *, outcome, during, state="RUNNING", node="allocated", job="RUNNING", busy=":"):
     """Run the script, with Slurm's commands replaced by functions; returns its status and theirs.
 
     Args:
@@ -195,6 +205,7 @@ def play(tmp_path, *, outcome, during, state="RUNNING", node="allocated", job="R
         state: squeue's word on the job.
         node: sinfo's word on its nodes.
         job: scontrol's word on the job.
+        busy: What happens first when sinfo is asked.
     """
     run = tmp_path / "run"
     (run / "logs/attempt-0").mkdir(parents=True)
@@ -202,7 +213,7 @@ def play(tmp_path, *, outcome, during, state="RUNNING", node="allocated", job="R
     fakes = f"""
 srun() {{ {during}; read -r order <&3; echo "order $order" >>"$run/said"; return 9; }}
 squeue() {{ echo {state}; }}
-sinfo() {{ echo '{node}'; }}
+sinfo() {{ {busy}; echo '{node}'; }}
 scontrol() {{ echo "scontrol $*" >>"$run/said"; echo JobState={job}; }}
 sleep() {{ command sleep 0.1; }}
 books() {{
