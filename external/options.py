@@ -18,6 +18,7 @@ import click
 
 from ..params.checkpoint import CheckpointParams
 from ..params.commandline import from_options, options_for
+from .groups import groups_left
 from .import_object import ObjectNotFound
 from .job import TrainerJob
 from .open_job import open_job
@@ -74,12 +75,13 @@ def job_options(function: Command) -> Command:
     return options_for(CheckpointParams)(function)
 
 
-def job_from_options(
-    options: Mapping[str, Any],
-) -> contextlib.AbstractContextManager[TrainerJob | None]:
-    """Open the job that the options of `job_options` describe."""
+@contextlib.contextmanager
+def job_from_options(options: Mapping[str, Any]) -> Iterator[TrainerJob | None]:
+    """Open the job that the options of `job_options` describe; all ranks are through at its end."""
     settings = {name: options[name] for name in JOB_OPTIONS}
-    return open_job(**settings, policy=from_options(CheckpointParams, options))
+    policy = from_options(CheckpointParams, options)
+    with groups_left(), open_job(**settings, policy=policy) as job:
+        yield job
 
 
 def trainer_options(function: Command) -> Command:
