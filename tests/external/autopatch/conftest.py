@@ -12,10 +12,16 @@ from pathlib import Path
 import pytest
 
 SIGNALS_ITSELF = """
-import os, sys, threading
+import os, sys, threading, time
 
 def end():
-    os.kill(os.getpid(), int(os.environ["SIGNAL_NUMBER"]))
+    number = int(os.environ["SIGNAL_NUMBER"])
+    if "SIGNAL_LAUNCHER" not in os.environ:
+        os.kill(os.getpid(), number)
+        return
+    os.kill(os.getppid(), number)
+    while not any("end_after_grace" in each.name for each in threading.enumerate()):
+        time.sleep(0.01)  # until it has come from there
 
 def end_later(seconds):
     timer = threading.Timer(seconds, end)
@@ -39,7 +45,19 @@ class Counting:
 
 sys.stdout = Counting(sys.stdout)
 """
-"""A sitecustomize: the process sends itself a signal at a line of its output, whatever the load."""
+"""A sitecustomize: the process sends itself a signal at a line of its output, whatever the load.
+
+Or, with SIGNAL_LAUNCHER, its launcher, and waits until that one has passed it on.
+"""
+
+HOLDS_OFTEN = """
+from wrapt import when_imported
+
+@when_imported("curitorch.external.autopatch.held_state")
+def hold_often(module):
+    module._LEAST = module._SHARE = 0
+"""
+"""A sitecustomize: copies in memory come soon, though they go by what the first one has cost."""
 
 SCRIPTS = Path(__file__).parent / "scripts"
 
@@ -61,6 +79,7 @@ class Runner:
     """Runs scripts in `folder`, patched with a store there."""
 
     scripts = str(SCRIPTS)
+    holds_often = HOLDS_OFTEN
 
     def __init__(self, folder):
         self.folder = folder
@@ -93,7 +112,14 @@ class Runner:
             text=True,
         )
 
-    def run(self, script, **options) -> Done:
+    def run(self, script, *, site="", **options) -> Done:
+        """Run a script to its end, with `site` as its sitecustomize."""
+        if site:
+            folder = self.folder / "sitecustomize"
+            folder.mkdir(exist_ok=True)
+            (folder / "sitecustomize.py").write_text(site)
+            before = options.pop("PYTHONPATH", os.environ.get("PYTHONPATH", ""))
+            options["PYTHONPATH"] = os.pathsep.join([str(folder), before])
         # Not to pipes: a worker whose process is killed as it starts lives on, and holds them open.
         with tempfile.TemporaryFile("w+") as out, tempfile.TemporaryFile("w+") as err:
             status = self.start(script, out=out, err=err, **options).wait()
@@ -101,18 +127,13 @@ class Runner:
             err.seek(0)
             return Done(out.read(), err.read(), status)
 
-    def interrupt(self, script, *, after, by=signal.SIGTERM, later=0.0, **options) -> Done:
+    def interrupt(self, script, *, after, by=signal.SIGTERM, later=0.0, site="", **options) -> Done:
         """Run a script that gets a signal as it has printed `after` lines; it may print more.
 
         `later` is how many seconds after that line, anywhere in what it does then.
         """
-        folder = self.folder / "sitecustomize"
-        folder.mkdir(exist_ok=True)
-        (folder / "sitecustomize.py").write_text(SIGNALS_ITSELF)
-        before = options.pop("PYTHONPATH", os.environ.get("PYTHONPATH", ""))
-        path = os.pathsep.join([str(folder), before])
         options |= {"SIGNAL_AFTER": str(after), "SIGNAL_NUMBER": str(int(by))}
-        return self.run(script, PYTHONPATH=path, SIGNAL_LATER=str(later), **options)
+        return self.run(script, site=SIGNALS_ITSELF + site, SIGNAL_LATER=str(later), **options)
 
     def carries(self, script, *, at, by=signal.SIGTERM, by_status=None, **options):
         """The script prints the same, unpatched, patched, and interrupted after lines `at`.

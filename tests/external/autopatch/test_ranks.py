@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]  # many processes, several times
 
 
 def launch(runner, ranks):
@@ -49,14 +49,11 @@ def test_three_ranks_end_with_their_launcher_and_add_gradients_up_as_before(runn
     command = launch(runner, 3)
     options = {"OUT": str(runner.folder), "DDP": '{"bucket_cap_mb": 0.0005}'}
     plain = runner.run(None, command=command, patched=False, **options)
-    with runner.start(None, command=command, **options) as launcher:
-        part = [next(launcher.stdout) for _ in range(6)]
-        launcher.send_signal(signal.SIGTERM)
-        more, err = launcher.communicate()
-    assert launcher.returncode not in (0, None)
-    assert err.count("ends as asked to") == 3, err
-    assert "Not exact" not in err
-    assert plain.out.startswith("".join(part) + more)
+    ended = runner.interrupt(None, command=command, after=6, SIGNAL_LAUNCHER="1", **options)
+    assert ended.status != 0
+    assert ended.err.count("ends as asked to") == 3, ended.err
+    assert "Not exact" not in ended.err
+    assert plain.out.startswith(ended.out)
     every = ",periodic_saving=enabled,periodic_saving_interval=1steps"
     killed = runner.interrupt(
         None, command=command, after=4, by=signal.SIGKILL, config=every, **options

@@ -16,6 +16,9 @@ RANK = """
 import atexit, threading
 from types import SimpleNamespace
 
+join = threading.Thread.join
+threading.Thread.join = lambda thread, seconds=None: join(thread)  # for as long as it takes
+
 atexit.register(lambda: print([each.name for each in threading.enumerate()]))  # after all others
 atexit.register(lambda: ranks.propose(Wish.HOLD))  # as a clock does that still ticks
 from curitorch.external.autopatch.ranks import Ranks

@@ -3,6 +3,7 @@
 import pytest
 
 SLOW = pytest.mark.slow
+pytestmark = pytest.mark.timeout(900)  # many processes, one after the other
 SHAPES = {  # lines of output at which the process gets SIGTERM
     "plain.py --workers 2": [4, 9],
     "plain.py --workers 2 --persistent": [4, 9, 14],

@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]  # many processes, several times
 
 
 @pytest.mark.parametrize(
@@ -79,7 +79,8 @@ def test_other_numbers_of_ranks_take_each_sample_of_an_epoch_once(runner, plan, 
 @pytest.mark.parametrize("rank", [{"FAILS": "1"}, {"FAILS": "0"}, {}])
 def test_ranks_of_which_one_fails_or_all_save_the_last_clean_state(runner, rank):
     command = launch(runner, 2, "--rows=160")
-    failed = runner.run(None, command=command, FAILS_AT="17", SLOW="0.1", **rank)
+    held = {"site": runner.holds_often, "SLOW": "0.1"}
+    failed = runner.run(None, command=command, FAILS_AT="17", **held, **rank)
     assert failed.status == 1
     assert 'KeyError: "the user\'s own"' in failed.err
     [step] = re.findall(r"Saved the last clean state, of step (\d+)\.", failed.err)
@@ -94,7 +95,8 @@ def test_ranks_of_which_one_fails_or_all_save_the_last_clean_state(runner, rank)
 
 def test_an_exception_saves_the_last_clean_state_and_stays_what_it_is(runner):
     plain = runner.run("hugging_face.py", patched=False)
-    failed = runner.run("hugging_face.py", FAILS_AT="16", SLOW="0.1")
+    held = {"site": runner.holds_often, "SLOW": "0.1"}
+    failed = runner.run("hugging_face.py", FAILS_AT="16", **held)
     assert failed.status == 1
     assert failed.err.rstrip().endswith('KeyError: "the user\'s own"')
     [step] = re.findall(r"Saved the last clean state, of step (\d+)\.", failed.err)

@@ -72,7 +72,7 @@ class Say(TrainerCallback):
             print("epoch", state.epoch, flush=True)
 
 
-print("building")
+print("building\n", end="")  # at once: the ranks have one output
 config = BertConfig(
     vocab_size=50,
     hidden_size=16,

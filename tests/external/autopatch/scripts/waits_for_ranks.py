@@ -18,5 +18,6 @@ for step in range(100_000):
     if step == 30:
         os.write(1, f"rank {dist.get_rank()} {os.getpid()}\n".encode())  # one write: one line
     if step == 40 and silent:
+        os.write(1, b"silent\n")
         time.sleep(1000)
     time.sleep(0.005)
