@@ -13,10 +13,10 @@ from types import SimpleNamespace
 
 import torch
 from lightning.pytorch import LightningModule
-from torch import distributed
 from torch.utils.data import DataLoader, TensorDataset
 
 from curitorch.external.adapter import LeanTrainer, talk, validation_clock
+from curitorch.external.groups import groups_left
 from curitorch.params import CheckpointParams
 
 RANK = int(os.environ["RANK"])
@@ -72,8 +72,8 @@ def main(folder):
     talk.Talk.pause = lambda self, count: (2, 5)[RANK]
     found["seldom"] = fit()
     (folder / f"{RANK}.json").write_text(json.dumps(found))
-    distributed.destroy_process_group()  # or else gloo's threads may abort the interpreter's end
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    with groups_left():
+        main(Path(sys.argv[1]))

@@ -108,7 +108,9 @@ def test_load_from_checkpoint_opens_a_lean_checkpoint(saved):
     assert weights(model).equal(expected)
 
 
-def test_a_bar_shows_the_epoch_its_batches_and_what_is_logged_for_it(capsys):
+def test_a_bar_shows_the_epoch_its_batches_and_what_is_logged_for_it(capsys, monkeypatch):
+    monkeypatch.delenv("COLUMNS", raising=False)  # of a narrow terminal, which would cut the line
+
     class Shown(Net):
         def training_step(self, batch, batch_idx):
             loss = super().training_step(batch, batch_idx)
