@@ -9,7 +9,6 @@ import torch.distributed as dist
 from torch.distributed.tensor import Shard, distribute_tensor
 
 from curitorch.external.adapter import sharded
-from curitorch.external.adapter.meeting import SECONDS
 from curitorch.external.adapter.sharded_saving import PartsSaver, read_parts
 from curitorch.external.completion import keep_model
 from curitorch.external.stores import LocalStore
@@ -70,7 +69,7 @@ def test_a_process_that_dies_alone_leaves_the_checkpoint_before(name, tmp_path, 
     if name == "dies":
         assert (
             "The last whole step could not be saved after the error: each process has only parts "
-            f"of it, and ranks [1] did not come within {SECONDS:.0f} seconds. The checkpoints "
+            "of it, and ranks [1] did not come within 1 seconds. The checkpoints "
             "before are as they were: a resume goes on from the newest."
         ) in output
     status, output = launch(tmp_path, f"{name}=goes_on")
