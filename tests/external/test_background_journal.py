@@ -143,6 +143,21 @@ def test_what_cannot_wait_is_a_gap_that_is_counted_with_one_warning(tmp_path, sm
     assert f"{journal.lost} lines" in count.message
 
 
+def test_what_a_full_disk_does_not_take_at_the_end_is_counted(
+    tmp_path, monkeypatch, small_files, caplog
+):
+    monkeypatch.setattr(background_journal, "PATIENCE", 0.2)
+    journal = BackgroundJournal(tmp_path / "journal.jsonl")
+    small_files(0)
+    journal.append_later(step_line, 1, size=30)
+    wait_until(lambda: said(caplog, journal))  # it has been made, and waits
+    journal.append_later(step_line, 2, size=30)
+    journal.write("step", step=3)
+    journal.close()
+    assert journal.lost == 3
+    assert said(caplog, journal)[-1].message.startswith("3 lines")
+
+
 def test_a_dead_disk_holds_up_neither_the_writer_nor_the_end(tmp_path, monkeypatch, caplog):
     monkeypatch.setattr(background_journal, "PATIENCE", 0.2)
     os.mkfifo(tmp_path / "journal.jsonl")  # opening it to read and write works; nobody reads

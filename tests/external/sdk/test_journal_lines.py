@@ -49,6 +49,9 @@ def test_what_is_changed_after_the_call_is_written_as_it_was(scripts):
         values["loss"] = 7.0
         values["tensor"].fill_(7.0)
         values["more"] = 7.0
+        values = {"loss": 0.75}
+        pf.metric(values)
+        values["loss"] = 7.0
         values = {"loss": 0.25, "list": [1, {"a": 2}], "text": "x"}
         pf.metric(values)
         values["list"][1]["a"] = 7
@@ -57,6 +60,7 @@ def test_what_is_changed_after_the_call_is_written_as_it_was(scripts):
     scripts.managed().run(LATER + code)
     assert [event["metrics"] for event in scripts.events("metric")] == [
         {"loss": 0.5, "tensor": 1.5},
+        {"loss": 0.75},
         {"loss": 0.25, "list": [1, {"a": 2}], "text": "x"},
     ]
 
