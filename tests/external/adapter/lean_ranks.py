@@ -15,7 +15,8 @@ import torch
 from lightning.pytorch import LightningModule
 from torch.utils.data import DataLoader, TensorDataset
 
-from curitorch.external.adapter import LeanTrainer
+from curitorch.external.adapter import LeanTrainer, talk
+from curitorch.external.groups import groups_left
 from curitorch.external.stop import TrainingStopped
 from curitorch.external.stores import LocalStore
 from curitorch.params import CheckpointParams
@@ -32,6 +33,7 @@ HERE = Path(__file__).parent
 checkpoints = load("lean_checkpoints", HERE / "test_checkpoints.py")
 matrix = checkpoints.matrix
 RANK = int(os.environ["RANK"])
+talk.LONGEST = 100  # a stop comes in time, however fast this machine is
 
 
 def compare(name, folder):
@@ -123,4 +125,5 @@ def main(folder, *names):
 
 
 if __name__ == "__main__":
-    sys.exit(main(*sys.argv[1:]))
+    with groups_left():
+        sys.exit(main(*sys.argv[1:]))

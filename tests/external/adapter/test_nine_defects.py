@@ -49,6 +49,7 @@ import torch
 from lightning.pytorch import LightningModule
 from torch.utils.data import DataLoader
 from curitorch.external.adapter import LeanTrainer
+from curitorch.external.groups import groups_left
 
 class Net(LightningModule):
     def __init__(self):
@@ -62,7 +63,8 @@ class Net(LightningModule):
 
 data = torch.randn(32, 2, generator=torch.Generator().manual_seed(1))
 module = Net()
-LeanTrainer(max_epochs=1, accelerator="cpu", batch_size=8).fit(module, DataLoader(data, 8))
+with groups_left():
+    LeanTrainer(max_epochs=1, accelerator="cpu", batch_size=8).fit(module, DataLoader(data, 8))
 torch.save(module.state_dict(), os.environ.get("RANK", "alone") + ".pt")
 """
 

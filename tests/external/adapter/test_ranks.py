@@ -25,6 +25,7 @@ def plan(stops):
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(600)
 def test_three_ranks_resume_bitwise_though_ddp_lays_its_buckets_out_anew(tmp_path):
     stops = (3, 4)  # of eight: within an epoch, and at its end
     launch(plan(stops), tmp_path, 3)

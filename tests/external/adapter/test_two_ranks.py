@@ -18,6 +18,7 @@ def run(folder, *names):
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(600)
 @pytest.mark.parametrize(
     "names",
     [

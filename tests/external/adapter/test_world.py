@@ -22,6 +22,7 @@ def _one_thread():
     torch.set_num_threads(before)
 
 
+@pytest.mark.timeout(600)
 def test_two_processes_train_what_one_does_and_one_goes_on_from_two(tmp_path):
     name, asked = "noise and augmentation", "noise, stopped by the last rank"
     counts = "counts in training"

@@ -25,6 +25,7 @@ from torchmetrics import MeanMetric
 from torchmetrics.classification import BinaryAccuracy
 
 from curitorch.external.adapter import LeanTrainer
+from curitorch.external.groups import groups_left
 from curitorch.external.state_files import newest_state
 from curitorch.external.stop import TrainingStopped
 from curitorch.external.stores import LocalStore
@@ -272,4 +273,5 @@ def outcome(folder):
 
 
 if __name__ == "__main__":
-    run(json.loads(Path(sys.argv[1]).read_text()), Path(sys.argv[1]).parent)
+    with groups_left():
+        run(json.loads(Path(sys.argv[1]).read_text()), Path(sys.argv[1]).parent)

@@ -137,6 +137,7 @@ OTHER_WORLD = """
     from lightning.pytorch import LightningModule, Trainer
     from torch.utils.data import DataLoader, TensorDataset
     from curitorch.external.exact.exact_data import exact_data
+    from curitorch.external.groups import groups_left
     from curitorch.external.stores import LocalStore, PeriodicCheckpoint
     from curitorch.params import CheckpointParams
 
@@ -161,10 +162,11 @@ OTHER_WORLD = """
         accelerator="cpu", logger=False, enable_progress_bar=False, enable_checkpointing=False,
         callbacks=[PeriodicCheckpoint(LocalStore("store-" + seen), CheckpointParams())],
     )
-    trainer.fit(
-        net, exact_data(DataLoader(data, 6, shuffle=True), seed=5),
-        ckpt_path=None if checkpoint == "-" else checkpoint,
-    )
+    with groups_left():
+        trainer.fit(
+            net, exact_data(DataLoader(data, 6, shuffle=True), seed=5),
+            ckpt_path=None if checkpoint == "-" else checkpoint,
+        )
     with open(f"{seen}-{trainer.global_rank}.json", "w") as file:
         json.dump(net.seen, file)
 """

@@ -21,6 +21,7 @@ from matrix_net import Net, NetWithBatchEnd
 
 from curitorch.external.exact.exact_data import exact_data
 from curitorch.external.exact.exact_resume import KEY
+from curitorch.external.groups import groups_left
 from curitorch.external.stores import LocalStore, PeriodicCheckpoint
 from curitorch.params import CheckpointParams
 
@@ -178,4 +179,5 @@ def compare(name, case, files, whole, net_class):
 
 
 if __name__ == "__main__":
-    sys.exit(main(*sys.argv[1:]))
+    with groups_left():
+        sys.exit(main(*sys.argv[1:]))
