@@ -1,11 +1,12 @@
 """What the autopatch costs.
 
-    python benchmarks/autopatch.py [--rounds 3]
+    python benchmarks/autopatch.py [--rounds 3] [--stalls]
 
 At an interpreter's start without `LATTICE_AUTOPATCH`; in each step of a script whose steps take
 about 1 and 10 ms, patched and as it is written in turns, in one process and in processor time; and
-how long a save stalls it, beside what the asynchronous writer's staging copy of the same tensors
-takes: medians over the rounds, and the spread, of what passed and of the thread's processor time.
+how long a save stalls it, beside what the asynchronous writer's staging copy of the parameters and
+gradients alone stalls the same loop: medians over the rounds, and the spread, of what passed and of
+the thread's processor time.
 """
 
 import argparse
@@ -80,45 +81,37 @@ from torch.utils.data import DataLoader, TensorDataset
 
 torch.set_num_threads(1)
 torch.manual_seed(0)
-width, depth, epochs = map(int, sys.argv[1:])
+width, depth, epochs, every = map(int, sys.argv[1:5])
 layers = [torch.nn.Linear(width, width) for _ in range(depth)]
 model = torch.nn.Sequential(*layers)
 optimizer = torch.optim.SGD(model.parameters(), lr=1e-4)
 loader = DataLoader(TensorDataset(torch.randn(800, width)), 8, shuffle=True)
-times = []
+saver = None
+if sys.argv[5:]:  # by hand, what the autopatch copies
+    from curitorch.external.stores import open_store
+    from curitorch.external.stores.saver import Saver
+
+    saver = Saver(open_store("local", f"root={sys.argv[5]}"), asynchronous=True)
+passed, worked = [], []
 begun = (time.perf_counter(), time.thread_time())
 for epoch in range(epochs):
     for (x,) in loader:
+        if saver and passed and len(passed) % every == 0:
+            tensors = [each.detach() for each in model.parameters()]
+            tensors += [each.grad for each in model.parameters()]
+            saver.save(len(passed), {"shared": tensors})
         now = (time.perf_counter(), time.thread_time())
-        times.append([now[0] - begun[0], now[1] - begun[1]])
+        passed.append(now[0] - begun[0])
+        worked.append(now[1] - begun[1])
         begun = now
         optimizer.zero_grad()
         model(x).square().mean().backward()
         optimizer.step()
-print(json.dumps(times))
-"""
-STAGING = """
-import statistics, sys, tempfile, time
-import torch
-from curitorch.external.stores import open_store
-from curitorch.external.stores.saver import Saver
-
-torch.set_num_threads(1)
-width, depth, _ = map(int, sys.argv[1:])
-model = torch.nn.Sequential(*[torch.nn.Linear(width, width) for _ in range(depth)])
-tensors = [each.detach() for each in model.parameters()]
-tensors += [torch.zeros_like(each) for each in tensors]
-times = []
-with tempfile.TemporaryDirectory() as folder:
-    saver = Saver(open_store("local", f"root={folder}"), asynchronous=True)
-    for step in range(20):
-        begun = (time.perf_counter(), time.thread_time())
-        saver.save(step, {"shared": tensors})
-        times.append([time.perf_counter() - begun[0], time.thread_time() - begun[1]])
-        saver.wait()
+if saver:
     saver.close()
-print([statistics.median(each) for each in zip(*times[2:])])
+print(json.dumps([*zip(passed, worked)]))
 """
+"""Times of steps, by what passed and of the thread; some save by hand, if a root is given."""
 EVERY = 50  # steps, between two saves
 SIZES = {"1 ms": (128, 8, 12), "10 ms": (512, 12, 6)}
 PAIRS = {  # and the steps of each segment: some with a copy in memory or two, a second long
@@ -131,15 +124,17 @@ def main() -> None:
     """Print what a start, a step and a save cost."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=3)
-    rounds = parser.parse_args().rounds
+    parser.add_argument("--stalls", action="store_true", help="measure only how long saves stall")
+    options = parser.parse_args()
     plain = {name: value for name, value in os.environ.items() if not name.startswith("LATTICE_")}
     plain["OMP_NUM_THREADS"] = "1"
-    print("the line at an interpreter's start, variable not set:", at_start(plain))
+    if not options.stalls:
+        print("the line at an interpreter's start, variable not set:", at_start(plain))
     for name, (width, depth, _) in SIZES.items():
         with tempfile.TemporaryDirectory() as folder:
-            for config, pairs in PAIRS[name].items():
+            for config, pairs in () if options.stalls else PAIRS[name].items():
                 print_steps(f"{name}, {config}", [width, depth, *pairs], Path(folder), plain)
-            print_stalls(SIZES[name], Path(folder), plain, rounds)
+            print_stalls(SIZES[name], Path(folder), plain, options.rounds)
 
 
 def patched(plain: dict[str, str], config: str) -> dict[str, str]:
@@ -177,20 +172,18 @@ def print_steps(name: str, size: list[int], folder: Path, plain: dict[str, str])
 def print_stalls(
     size: tuple[int, int, int], folder: Path, plain: dict[str, str], rounds: int
 ) -> None:
-    """Print how much longer the steps are that save, beside what a copy takes."""
+    """Print how much longer the steps are that save, beside those that only copy."""
     script = folder / "script.py"
     script.write_text(SCRIPT)
+    words = [str(script), *map(str, size), str(EVERY)]
     stalls: list[list[float]] = []
     staging: list[list[float]] = []
     for number in range(rounds):
         config = (
             f"root={folder}/{number},periodic_saving=enabled,periodic_saving_interval={EVERY}steps"
         )
-        times = json.loads(run([str(script), *map(str, size)], patched(plain, config)))
-        saves = times[2 * EVERY :: EVERY]  # the first one makes a process
-        pairs = zip(medians(saves), medians(times[10:]), strict=True)
-        stalls.append([with_save - without for with_save, without in pairs])
-        staging.append(json.loads(run(["-c", STAGING, *map(str, size)], plain)))
+        stalls.append(stall_of(run(words, patched(plain, config))))
+        staging.append(stall_of(run([*words, f"{folder}/by-hand-{number}"], plain)))
     for kind, stall, copy in zip(
         ("", " of processor time"),
         zip(*stalls, strict=True),
@@ -200,9 +193,16 @@ def print_stalls(
         print(
             f"  a save stalls it by {statistics.median(stall) * 1e3:.2f} ms{kind} "
             f"({min(stall) * 1e3:.2f} to {max(stall) * 1e3:.2f}); the staging copy of its "
-            f"parameters and gradients takes {statistics.median(copy) * 1e3:.2f} ms "
+            f"parameters and gradients, by hand, by {statistics.median(copy) * 1e3:.2f} ms "
             f"({min(copy) * 1e3:.2f} to {max(copy) * 1e3:.2f})"
         )
+
+
+def stall_of(printed: str) -> list[float]:
+    """Return how much longer the steps are that save, by what passed and of the thread."""
+    times = json.loads(printed)
+    saves = times[2 * EVERY :: EVERY]  # the first one makes a process
+    return [save - step for save, step in zip(medians(saves), medians(times[10:]), strict=True)]
 
 
 def medians(rows: list[list[float]]) -> list[float]:

@@ -25,6 +25,8 @@ from .kinds_of_values import (
 from .values import iterators_like, type_name
 from .values_by_name import name_of, text_of
 
+_PLAIN = frozenset({type(None), *SCALARS})
+
 
 class Encoder:
     """Encodes the values of one save.
@@ -50,10 +52,11 @@ class Encoder:
 
     def encode(self, value: Any) -> Any:
         """Return `value` as plain data."""
-        if type(value) in SCALARS or value is None:  # most are
+        if type(value) in _PLAIN:  # most are
             return value
-        if id(value) in self._numbers:
-            return {"k": "ref", "n": self._numbers[id(value)]}
+        known = self._numbers.get(id(value))
+        if known is not None:
+            return {"k": "ref", "n": known}
         if iterators_like(value):
             return self._iterator(value)
         kind = kind_of(value)
@@ -78,7 +81,10 @@ class Encoder:
         return len(self.shared) - 1
 
     def _list(self, value: Any, node: dict[str, Any]) -> None:
-        node["v"] = [self.encode(each) for each in value]
+        if _PLAIN.issuperset(map(type, value)):  # a history, most often, and a long one
+            node["v"] = list(value)
+        else:
+            node["v"] = [self.encode(each) for each in value]
 
     _set = _frozenset = _list
 

@@ -10,7 +10,7 @@ import torch
 def take() -> dict[str, Any]:
     """Return the states of the global generators of Python, NumPy, torch and its GPUs."""
     state = take_cpu()
-    if torch.cuda.is_available() and torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
+    if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
         state["cuda"] = torch.cuda.get_rng_state_all()
     return state
 
@@ -37,7 +37,7 @@ def put(state: dict[str, Any]) -> None:
 def of_python(state: Any) -> list[Any]:
     """Return the state of a `random.Random` as plain data."""
     version, words, gauss = state
-    return [version, torch.from_numpy(np.fromiter(words, np.int64, len(words))), gauss]
+    return [version, torch.from_numpy(np.array(words, np.int64)), gauss]
 
 
 def to_python(state: list[Any]) -> Any:

@@ -18,7 +18,18 @@ from .users import USERS
 from .values_by_name import name_of, text_of
 
 SCALARS = (bool, int, float, str)
-_OF_TORCH_OBJECTS = ("torch.optim.", "torch.utils.data.sampler", "torch.utils.data.distributed")
+_OF_CLASSES = {
+    torch.nn.Module: "module",
+    torch.optim.Optimizer: "optimizer",
+    torch.Generator: "torch generator",
+    np.generic: "numpy scalar",
+    np.random.Generator: "numpy generator",
+    np.random.RandomState: "numpy state",
+    random.Random: "python generator",
+    torch.amp.GradScaler: "scaler",
+    DataLoader: "loader",
+    collections.deque: "deque",
+}
 _OF_RANKS = {"rank", "num_replicas", "num_samples", "total_size"}
 _MODULE_OWN = set(torch.nn.Module().__dict__)
 _SMALL = 1 << 20  # bytes of data in a data set that are looked at at every save
@@ -26,41 +37,37 @@ _SMALL = 1 << 20  # bytes of data in a data set that are looked at at every save
 
 def kind_of(value: Any) -> str:
     """Return how `value` is saved; `opaque` is not, and has to be made by the script again."""
-    kind = type(value)
-    if value is None or kind in SCALARS:
+    kind: Any = type(value)  # mypy takes no class for hashable
+    return _kind_of_class(kind) or _kind_of_value(value)
+
+
+@functools.lru_cache(1024)  # a save asks for each module and each tensor
+def _kind_of_class(kind: type) -> str | None:
+    """Return how all values of a class are saved; None where they differ."""
+    if kind in (type(None), *SCALARS):
         return "scalar"
     if kind in (list, dict, tuple, set, frozenset, bytes, complex, slice, range):
         return kind.__name__
-    if isinstance(value, torch.nn.Module):
-        return "module"
-    if isinstance(value, torch.Tensor):
-        return "tensor" if type(value) in (torch.Tensor, torch.nn.Parameter) else "opaque"
-    if isinstance(value, torch.optim.Optimizer):
-        return "optimizer"
-    if isinstance(value, torch.Generator):
-        return "torch generator"
-    if isinstance(value, np.ndarray):
-        return "opaque" if value.dtype.hasobject else "array"
-    if isinstance(value, np.generic):
-        return "numpy scalar"
-    if isinstance(value, np.random.Generator):
-        return "numpy generator"
-    if isinstance(value, np.random.RandomState):
-        return "numpy state"
-    if isinstance(value, random.Random):
-        return "python generator"
-    if isinstance(value, torch.amp.GradScaler):
-        return "scaler"
-    if isinstance(value, DataLoader):
-        return "loader"
-    if isinstance(value, collections.deque):
-        return "deque"
+    if issubclass(kind, torch.Tensor):
+        return "tensor" if kind in (torch.Tensor, torch.nn.Parameter) else "opaque"
+    for each, name in _OF_CLASSES.items():
+        if issubclass(kind, each):
+            return name
     if kind in (collections.OrderedDict, collections.defaultdict, collections.Counter):
         return "dict"
-    if isinstance(value, tuple) and hasattr(kind, "_fields"):
+    if issubclass(kind, tuple) and hasattr(kind, "_fields"):
         return "tuple"
-    if kind in (argparse.Namespace, types.SimpleNamespace) or _is_torch_object(value):
+    if kind in (argparse.Namespace, types.SimpleNamespace) or _is_torch_class(kind):
         return "object"
+    return None
+
+
+def _kind_of_value(value: Any) -> str:
+    for each, name in _OF_CLASSES.items():
+        if isinstance(value, each):  # a proxy says so
+            return name
+    if isinstance(value, np.ndarray):
+        return "opaque" if value.dtype.hasobject else "array"
     if name_of(value) is not None:
         return "named"
     if text_of(value) is not None:
@@ -71,7 +78,7 @@ def kind_of(value: Any) -> str:
         return "opaque"
     if isinstance(value, BaseException):
         return "opaque"
-    if USERS.is_class(kind):
+    if USERS.is_class(type(value)):
         return "object"
     if callable(getattr(value, "state_dict", None)) and callable(
         getattr(value, "load_state_dict", None)
@@ -80,12 +87,12 @@ def kind_of(value: Any) -> str:
     return "opaque"
 
 
-def _is_torch_object(value: Any) -> bool:
-    name = f"{type(value).__module__}."
-    if name.startswith("torch.optim.lr_scheduler") or name.startswith("torch.optim.swa_utils"):
+def _is_torch_class(kind: type) -> bool:
+    name = f"{kind.__module__}."
+    if name.startswith(("torch.optim.lr_scheduler", "torch.optim.swa_utils")):
         return True
-    return isinstance(value, Sampler) or (
-        name.startswith("torch.utils.data.") and isinstance(value, Dataset)
+    return issubclass(kind, Sampler) or (
+        name.startswith("torch.utils.data.") and issubclass(kind, Dataset)
     )
 
 
@@ -97,16 +104,23 @@ def attributes(value: Any) -> dict[str, Any]:
         for name in (slots,) if isinstance(slots, str) else slots:
             if hasattr(value, name) and name not in ("__dict__", "__weakref__"):
                 found[name] = getattr(value, name)
-    if _is_torch_object(value) and isinstance(value, Sampler):
+    if isinstance(value, Sampler):
         found = {name: each for name, each in found.items() if name not in _OF_RANKS}
     return found
 
 
 def module_attributes(value: torch.nn.Module) -> dict[str, Any]:
     """Return what a user's module has besides parameters, buffers and modules."""
-    if not any(USERS.is_class(kind) for kind in type(value).__mro__):
+    kind: Any = type(value)
+    if not _is_users(kind, len(USERS.files)):
         return {}
     return {name: each for name, each in value.__dict__.items() if name not in _MODULE_OWN}
+
+
+@functools.lru_cache(1024)
+def _is_users(kind: type, files: int) -> bool:
+    """Return whether the user wrote a class, or one that it is derived from, in so many files."""
+    return any(USERS.is_class(each) for each in kind.__mro__)
 
 
 def is_emptied(value: Any) -> bool:

@@ -165,7 +165,7 @@ def _variables(
 
 def _carries_others(variable: tuple[str, Any]) -> bool:
     """Return whether a value is one that carries those of other variables, which come first."""
-    return isinstance(variable[1], GeneratorType | FunctionType)
+    return isinstance(variable[1], (GeneratorType, FunctionType))
 
 
 def _check_between(tracker: Tracker, frame: FrameType, findings: Findings) -> None:

@@ -4,6 +4,7 @@
 is wanted, or a position is being reached. So a step that is neither costs nothing but look-ups.
 """
 
+import itertools
 import sys
 import threading
 from collections.abc import Callable
@@ -138,8 +139,8 @@ def _take_generators() -> Any:
 
 def place_of(frame: FrameType) -> list[int] | None:
     """Return line, column, last line and last column of what a frame is evaluating."""
-    positions = list(frame.f_code.co_positions())
-    found = positions[max(0, frame.f_lasti) // 2]
+    instruction = max(0, frame.f_lasti) // 2
+    found = next(itertools.islice(frame.f_code.co_positions(), instruction, None))
     if found[0] is None or found[2] is None:
         return None
     return [int(found[0]), int(found[2]), int(found[1] or 0), int(found[3] or 0)]

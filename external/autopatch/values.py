@@ -6,6 +6,7 @@ once ("n" is its number) and referred to from then on, so that what was one obje
 """
 
 import collections
+import functools
 import types
 from collections.abc import Callable
 from typing import Any
@@ -39,12 +40,16 @@ class Mismatch(Exception):
 
 def iterators_like(value: Any) -> bool:
     """Return whether a variable holds an iterator."""
-    if isinstance(value, types.GeneratorType | iterators.Counted | iterators.Again):
+    kind: Any = type(value)  # mypy takes no class for hashable
+    return _are_iterators(kind) or loader_iterators.is_one(value)
+
+
+@functools.lru_cache(1024)
+def _are_iterators(kind: type) -> bool:
+    if issubclass(kind, (types.GeneratorType, iterators.Counted, iterators.Again)):
         return True
-    of_python = type(value).__module__ in ("builtins", "itertools")
-    return loader_iterators.is_one(value) or (
-        of_python and isinstance(value, collections.abc.Iterator)
-    )
+    of_python = kind.__module__ in ("builtins", "itertools")
+    return of_python and issubclass(kind, collections.abc.Iterator)
 
 
 def is_restorable(node: Any, known: Callable[[int], bool] = lambda number: False) -> bool:

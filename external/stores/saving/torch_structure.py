@@ -39,25 +39,30 @@ class TorchStructure(pickle.Pickler):
         self.storages: list[torch.UntypedStorage] = []
         self._numbers: dict[int, str] = {}  # by the address of torch's own object
         self._types: dict[int, torch.dtype] = {}  # by the address of the bytes
+        self._hooks: Any = None  # of the last ordinary tensor
 
     def reducer_override(self, obj: Any) -> Any:
         """Return what pickles an ordinary tensor, as torch does; all else pickles itself."""
+        if obj is self._hooks:
+            return collections.OrderedDict, ()  # as it does itself, in a tenth of the time
         if type(obj) is not torch.Tensor or not _is_ordinary(obj):
             return NotImplemented
         storage = obj.untyped_storage()
         count = storage.nbytes() // obj.dtype.itemsize
         stored = _Stored(self._identity(storage, obj.dtype, _KINDS[obj.dtype], count))
         place = (stored, obj.storage_offset(), tuple(obj.shape), obj.stride())
-        hooks: Any = collections.OrderedDict()
-        return torch._utils._rebuild_tensor_v2, (*place, obj.requires_grad, hooks)
+        self._hooks = collections.OrderedDict()  # one for each: torch puts hooks into it
+        return torch._utils._rebuild_tensor_v2, (*place, obj.requires_grad, self._hooks)
 
     def persistent_id(self, obj: Any) -> tuple[Any, ...] | None:
         """Return what stands for a storage; None for all else."""
-        kind = type(obj)  # called for each integer as well
+        kind = type(obj)
+        if kind in _NONE:  # first: this is called for each integer as well
+            return None
         if kind is _Stored:
             identity: tuple[Any, ...] = obj.identity
             return identity
-        if kind in _NONE or not isinstance(obj, _STORAGES):
+        if not isinstance(obj, _STORAGES):
             return None
         if isinstance(obj, torch.storage.TypedStorage):
             storage, dtype = obj._untyped_storage, obj.dtype
@@ -85,7 +90,7 @@ def _is_ordinary(tensor: torch.Tensor) -> bool:
     """Return whether a tensor is a view of a storage and nothing else."""
     return (
         tensor.layout is torch.strided
-        and tensor.device.type in ("cpu", "cuda")
+        and (tensor.is_cpu or tensor.is_cuda)
         and tensor.dtype in _ORDINARY
         and tensor._backward_hooks is None
         and not tensor.is_nested

@@ -13,6 +13,8 @@ _LOCAL, _CENTRAL, _END = 0x04034B50, 0x02014B50, 0x06054B50
 _END64, _LOCATOR64 = 0x06064B50, 0x07064B50
 _LARGE, _MANY = 0xFFFFFFFF, 0xFFFF  # "see the 64-bit field"
 _VERSION = 45  # of the zip format: 64-bit sizes
+_HEADER = struct.Struct("<IHHHHHIIIHH")
+_ENTRY = struct.Struct("<IHHHHHHIIIHHHHHII")
 
 
 def local_header(name: str, size: int, position: int) -> bytes:
@@ -22,8 +24,7 @@ def local_header(name: str, size: int, position: int) -> bytes:
     padding = -(position + 30 + len(path) + len(large) + 4) % ALIGNMENT
     extra = large + struct.pack("<2sH", b"FB", padding) + b"Z" * padding  # as torch pads
     short = _LARGE if large else size
-    header = struct.pack(
-        "<IHHHHHIIIHH",
+    header = _HEADER.pack(
         *(_LOCAL, _VERSION, 0, 0, 0, 0),  # stored, no time
         *(0, short, short, len(path), len(extra)),
     )
@@ -42,8 +43,7 @@ def central_entry(name: str, size: int, position: int) -> bytes:
         wide += struct.pack("<Q", position)
         short_position = _LARGE
     extra = struct.pack("<HH", 1, len(wide)) + wide if wide else b""
-    entry = struct.pack(
-        "<IHHHHHHIIIHHHHHII",
+    entry = _ENTRY.pack(
         *(_CENTRAL, _VERSION, _VERSION, 0, 0, 0, 0),
         *(0, short_size, short_size, len(path), len(extra)),
         *(0, 0, 0, 0, short_position),
