@@ -42,10 +42,12 @@ def meet(step: int) -> Meeting:
         NotMet: Not all of them do.
     """
     store: Any = dist.distributed_c10d._get_default_store()
-    ranks, patience = dist.get_world_size(), datetime.timedelta(seconds=SECONDS)
-    names = [f"{_WAITED_FOR}/{rank}" for rank in range(ranks)]
+    own, patience = dist.get_rank(), datetime.timedelta(seconds=SECONDS)
+    names: list[str] = []
     try:
-        store.set(names[dist.get_rank()], str(step))
+        times = store.add(f"{_WAITED_FOR}/times-of-{own}", 1)  # or else they find what was left
+        names = [f"{_WAITED_FOR}/{times}/{rank}" for rank in range(dist.get_world_size())]
+        store.set(names[own], str(step))
         store.wait(names, patience)
         steps = [int(store.get(name)) for name in names]
     except RuntimeError as error:
@@ -56,11 +58,14 @@ def meet(step: int) -> Meeting:
 
 
 def _absent(store: Any, names: list[str]) -> str:
+    gone = "the process through which they find each other is gone"
+    if not names:
+        return gone
     try:
         absent = [rank for rank, name in enumerate(names) if not store.check([name])]
     except RuntimeError:
-        return "the process through which they find each other is gone"
-    return f"ranks {absent} did not come within {SECONDS:.0f} seconds"
+        return gone
+    return f"{f'ranks {absent}' if absent else 'some'} did not come within {SECONDS:.0f} seconds"
 
 
 def _sentence(reason: str) -> str:

@@ -17,6 +17,7 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from curitorch.external.adapter.log_rules import BY_MEAN, BY_STEP, ONCE, levels
 from curitorch.external.adapter.logged import Logged, for_loggers
+from curitorch.external.groups import groups_left
 
 SHOWN = ("callback_metrics", "logged_metrics", "progress_bar_metrics")
 
@@ -588,4 +589,5 @@ def test_a_call_costs_microseconds(options):
 
 if __name__ == "__main__":
     warnings.simplefilter("ignore")
-    over_ranks()
+    with groups_left():
+        over_ranks()
