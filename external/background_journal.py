@@ -96,7 +96,8 @@ class BackgroundJournal(Journal):
         if self._closed or self._pid != this_process.pid:
             return
         self._deadline = time.monotonic() + PATIENCE
-        self._closed = True
+        with self._queue:
+            self._closed = True
         self._wake.set()
         if self._thread is not None:
             if self._thread.is_alive():
@@ -133,17 +134,19 @@ class BackgroundJournal(Journal):
 
     def _run(self) -> None:
         """Write now and then: the only one who touches the file, which may hold up for ever."""
-        is_written = False
-        while not (self._closed and (is_written or time.monotonic() > self._deadline)):
+        while True:
             self._wake.wait(INTERVAL)
-            if not self._closed:
+            is_last = self._closed  # asked before the lines are taken: none can come after that
+            if not is_last:
                 self._wake.clear()
             with self._queue:
                 to_sync, self._to_sync = self._to_sync, []
             is_written = self._drain(sync=bool(to_sync))
             for done in to_sync:
                 done.set()
-            if self._closed and not is_written:
+            if is_last and (is_written or time.monotonic() > self._deadline):
+                break
+            if is_last:
                 time.sleep(INTERVAL)
         if self._descriptor >= 0:
             os.close(self._descriptor)

@@ -257,3 +257,28 @@ for step in itertools.count():
     found = steps(read_journal(tmp_path / "journal.jsonl"))
     assert len(found) > 500
     assert found == list(range(len(found)))
+
+
+def test_what_comes_just_before_the_end_is_written(tmp_path):
+    drained, goes_on = threading.Event(), threading.Event()
+
+    class HeldUp(BackgroundJournal):
+        """Its thread stands still whenever it has written."""
+
+        def _drain(self, *, sync):
+            is_written = super()._drain(sync=sync)
+            drained.set()
+            goes_on.wait(100)
+            return is_written
+
+    journal = HeldUp(tmp_path / "journal.jsonl")
+    journal.append(step_line(1))
+    wait_until(drained.is_set)
+    journal.append(step_line(2))
+    closing = threading.Thread(target=journal.close)
+    closing.start()
+    wait_until(lambda: journal._closed)
+    goes_on.set()
+    closing.join()
+    assert steps(read_journal(journal.path)) == [1, 2]
+    assert journal.lost == 0
