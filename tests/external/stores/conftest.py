@@ -17,3 +17,14 @@ def trainers():
     """Starts trainers that are killed, without two seconds of imports for each."""
     with Forks("import torch, curitorch.external.stores.saver") as forks:
         yield forks
+
+
+@pytest.fixture
+def one_thread():
+    """Torch changes tensors from their first word on, and its threads wait for no processor."""
+    import torch
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)

@@ -40,6 +40,7 @@ def test_what_was_staged_is_what_was_there_at_the_save(tmp_path, writer):
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1800)
 def test_a_thousand_saves_while_every_step_changes_every_tensor_are_one_step_each(tmp_path, writer):
     state = [torch.full((1000,), -1.0) for _ in range(20)]
     for step in range(1000):
@@ -152,7 +153,7 @@ def test_kill_9_of_the_trainer_loses_at_most_the_save_under_way_and_tears_nothin
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(900)
+@pytest.mark.timeout(1800)
 def test_kill_9_of_the_trainer_at_many_moments(tmp_path, trainers):
     for moment in range(40):
         folder = tmp_path / str(moment)

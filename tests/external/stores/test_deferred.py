@@ -56,15 +56,6 @@ def late(monkeypatch):
     now.set()
 
 
-@pytest.fixture
-def one_thread():
-    """Let torch change tensors from their first word on, as one thread of it does."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
 def begin(state, watch, **options):
     image = lay_out(state)
     buffer = bytearray(image.size)
@@ -86,7 +77,9 @@ def extremes(tensor):
 
 
 @pytest.mark.parametrize("options", [{}, {"foreach": True}, {"fused": True}, {"momentum": 1e-9}])
-def test_every_copy_is_of_one_step_while_every_step_changes_every_tensor(tmp_path, watch, options):
+def test_every_copy_is_of_one_step_while_every_step_changes_every_tensor(
+    tmp_path, watch, one_thread, options
+):
     training = Training(**options)
     training.step()
     for _ in range(100):

@@ -50,9 +50,11 @@ def load(store, step):
 
 
 @pytest.mark.parametrize(
-    "saves", [60, pytest.param(1000, marks=[pytest.mark.slow, pytest.mark.timeout(900)])]
+    "saves", [60, pytest.param(1000, marks=[pytest.mark.slow, pytest.mark.timeout(1800)])]
 )
-def test_a_thousand_deferred_saves_while_every_step_changes_every_tensor(tmp_path, saves):
+def test_a_thousand_deferred_saves_while_every_step_changes_every_tensor(
+    tmp_path, one_thread, saves
+):
     store = LocalStore(tmp_path)
     saver = Saver(store, asynchronous=True, deferred=True, retention=Retention(newest=2))
     training = Training()
@@ -239,7 +241,9 @@ for step in range(1, 10**9):
 """
 
 
-@pytest.mark.parametrize("moments", [3, pytest.param(30, marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    "moments", [3, pytest.param(30, marks=[pytest.mark.slow, pytest.mark.timeout(1800)])]
+)
 def test_kill_9_of_the_trainer_loses_at_most_the_save_under_way_and_mixes_nothing(
     tmp_path, trainers, moments
 ):
