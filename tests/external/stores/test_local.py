@@ -402,19 +402,18 @@ def test_a_stored_file_with_a_read_error_is_passed_over(store, root, tmp_path, s
 
 def test_a_disk_that_cannot_be_read_costs_what_lies_there(tmp_path, source):
     source.write_bytes(os.urandom(100_000))
-    with failing_disk(tmp_path / "disk") as disk:
-        with LocalStore(disk.folder / "root") as store:
-            older, newer = store.put(1, {"m": source}), store.put(2, {"m": source})
-            disk.fail(disk.folder / "root" / "step-00000002" / "m")
-            with pytest.warns(UserWarning, match="cannot be read .Input/output error."):
-                assert store.newest_valid() == older
-            with pytest.warns(UserWarning, match="cannot be read .Input/output error."):
-                assert store.fetch_newest_valid("m", tmp_path)[0] == older
-            assert store.list() == [older, newer]
-            disk.fail(disk.folder / "root" / "step-00000001" / "m")
-            with pytest.raises(OSError, match="Input/output error"):
-                LocalStore(tmp_path / "root").put(1, {"m": disk.folder / "root/step-00000001/m"})
-            assert leftovers(tmp_path / "root") == []
+    with failing_disk(tmp_path / "disk") as disk, LocalStore(disk.folder / "root") as store:
+        older, newer = store.put(1, {"m": source}), store.put(2, {"m": source})
+        disk.fail(disk.folder / "root" / "step-00000002" / "m")
+        with pytest.warns(UserWarning, match="cannot be read .Input/output error."):
+            assert store.newest_valid() == older
+        with pytest.warns(UserWarning, match="cannot be read .Input/output error."):
+            assert store.fetch_newest_valid("m", tmp_path)[0] == older
+        assert store.list() == [older, newer]
+        disk.fail(disk.folder / "root" / "step-00000001" / "m")
+        with pytest.raises(OSError, match="Input/output error"):
+            LocalStore(tmp_path / "root").put(1, {"m": disk.folder / "root/step-00000001/m"})
+        assert leftovers(tmp_path / "root") == []
 
 
 def test_a_sidecar_with_a_read_error_is_left_out(store, root, source):

@@ -118,21 +118,24 @@ def test_a_full_disk_of_the_client_leaves_no_copy(tmp_path, source):
 
 
 def test_a_service_whose_disk_cannot_be_read_gives_the_next_older_one(tmp_path, source):
-    with failing_disk(tmp_path / "disk") as disk:
-        with on_a_small_disk(disk.folder, tmp_path) as service, service.store() as store:
-            older = store.put(1, {"m": source})
-            newer = store.put(2, {"m": source})
-            disk.fail(service.root / "job" / "step-00000002" / "m")
-            with pytest.warns(UserWarning, match=r"2/m' cannot be read .Input/output error."):
-                assert store.newest_valid() == older
-            with pytest.warns(UserWarning, match=r"2/m' cannot be read .Input/output error."):
-                found = store.fetch_newest_valid("m", tmp_path / "here")
-            assert found[0] == older
-            assert found[1].read_bytes() == source.read_bytes()
-            assert store.list() == [older, newer]
-            disk.fail(service.root / "job" / "step-00000002.json")
-            with pytest.warns(UserWarning, match=r"2\.json' cannot be read"):
-                assert store.list() == [older]
+    with (
+        failing_disk(tmp_path / "disk") as disk,
+        on_a_small_disk(disk.folder, tmp_path) as service,
+        service.store() as store,
+    ):
+        older = store.put(1, {"m": source})
+        newer = store.put(2, {"m": source})
+        disk.fail(service.root / "job" / "step-00000002" / "m")
+        with pytest.warns(UserWarning, match=r"2/m' cannot be read .Input/output error."):
+            assert store.newest_valid() == older
+        with pytest.warns(UserWarning, match=r"2/m' cannot be read .Input/output error."):
+            found = store.fetch_newest_valid("m", tmp_path / "here")
+        assert found[0] == older
+        assert found[1].read_bytes() == source.read_bytes()
+        assert store.list() == [older, newer]
+        disk.fail(service.root / "job" / "step-00000002.json")
+        with pytest.warns(UserWarning, match=r"2\.json' cannot be read"):
+            assert store.list() == [older]
 
 
 @pytest.mark.parametrize("known", [False, True])
