@@ -36,7 +36,11 @@ for place in (QUICK_IMPORTS, str(REPOSITORY / "tests" / "external" / "exact" / "
         os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [before, place]))
 importlib.import_module("torchmetrics_alone")
 settings.register_profile(  # an example may take long where much else runs
-    "patient", settings(), deadline=None, suppress_health_check=[HealthCheck.too_slow]
+    "patient",
+    settings(),
+    deadline=None,
+    derandomize=True,  # who runs them next runs the same examples
+    suppress_health_check=[HealthCheck.too_slow],
 )
 settings.load_profile("patient")
 os.environ.pop("PYTHONUNBUFFERED", None)  # it would mix the lines of ranks with one output
@@ -45,8 +49,9 @@ WITNESS = """
 import atexit, json, os, sys
 def write():
     path = os.path.join(os.environ["WITNESSES"], f"{os.getpid()}.json")
-    with open(path, "w") as file:
+    with open(path + ".part", "w") as file:
         json.dump({"argv": sys.orig_argv, "modules": sorted(sys.modules)}, file)
+    os.replace(path + ".part", path)
 if "WITNESSES" in os.environ:
     atexit.register(write)
 """

@@ -79,6 +79,8 @@ def main():
             pf.upload_checkpoint()
     if rank == 0:
         print(f"loss {loss:.3f}, accuracy {accuracy:.3f}")
+    if dist.is_initialized():
+        dist.destroy_process_group()
 
 
 if __name__ == "__main__":

@@ -101,7 +101,7 @@ class Ranks:
                 self._stores[2].set(key, "1")
             self._next_round.set()
             for each in self._threads:
-                each.join(1.0)
+                each.join(10.0)
 
     def common(self, steps: list[int]) -> int | None:
         """Return the highest step that every rank has; all ranks call it, once."""

@@ -29,7 +29,7 @@ EXPERIMENT = """
 """
 
 SCRIPT = """
-    import argparse, json, os, time
+    import argparse, atexit, json, os, time
     from pathlib import Path
     import torch, torch.distributed as dist
     import curitorch.external.sdk as pf
@@ -38,6 +38,7 @@ SCRIPT = """
     parser.add_argument("--steps", type=int)
     steps = parser.parse_args().steps
     dist.init_process_group("gloo")
+    atexit.register(dist.destroy_process_group)
     rank = dist.get_rank()
     path = Path(os.environ["CKPT_DIR"], "checkpoint.json")
     step = json.loads(path.read_text())["latest_step"] if path.exists() else 0

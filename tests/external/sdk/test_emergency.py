@@ -146,8 +146,9 @@ def test_the_scripts_own_handler_is_called_as_well_and_comes_back(tmp_path):
 
 
 LOOP = """
-    import torch, torch.distributed as dist
+    import atexit, torch, torch.distributed as dist
     dist.init_process_group("gloo")
+    atexit.register(dist.destroy_process_group)
     rank = dist.get_rank()
     pf.init(100_000)
     print(f"pid {rank} {os.getpid()}", flush=True)

@@ -13,12 +13,13 @@ from curitorch.external.rundir import TrainingRun
 from curitorch.external.stores.testing.held_port import hold_port
 
 SCRIPT = """
-import json, os, time
+import atexit, json, os, time
 from pathlib import Path
 import torch.distributed as dist
 import curitorch.external.sdk as pf
 
 dist.init_process_group("gloo")
+atexit.register(dist.destroy_process_group)
 rank = dist.get_rank()
 path = Path(os.environ["CKPT_DIR"], f"shard-{rank}.json")
 step = json.loads(path.read_text())["step"] if path.exists() else 0
