@@ -4,8 +4,7 @@
 
 `ready` is the time until a model and its AdamW have what the file holds; of a mapped file the time
 until one tensor is used, and until all are. Hot: the file is in the page cache; cold: it is not.
-The order is random: in a virtual machine memory that the one before gave back in large pages costs
-less than such that the host has to find first.
+The order is random: what memory costs depends on who gave it back before.
 """
 
 import os

@@ -1,14 +1,13 @@
 """A torch file, read into memory once: compared with its checksum before anything is unpickled.
 
-Each storage is read to where its tensor will be, hashed while it is in the processor's cache. The
-memory is of huge pages where the system gives them, as most of a load's time is page faults.
+Each storage is read to where its tensor will be, hashed while it is in the processor's cache. No
+huge pages are asked for: they save a third where the system has them ready, but a virtual machine
+whose host has to find them first takes three times as long.
 
 What is unpickled goes through torch's own `_load` (torch/serialization.py of torch 2.13), which is
 given an archive that is in memory already; a test compares with `torch.load`.
 """
 
-import ctypes
-import mmap
 import pickle
 from typing import Any, Protocol
 
@@ -18,7 +17,6 @@ from ..saving.torch_image import memory_of
 from .zip_layout import Source, records
 
 _PIECE = 2 << 20  # bytes; more do not stay in a core's cache between being read and hashed
-_HUGE = 2 << 20  # bytes of a huge page; smaller storages have no use for one
 
 
 class Digest(Protocol):
@@ -91,7 +89,6 @@ class TorchArchive:
 
 def _read(source: Source, offset: int, size: int, digest: Digest | None) -> torch.Tensor:
     memory = torch.empty(size, dtype=torch.uint8)
-    _use_huge_pages(memory)
     view = memory_of(memory.untyped_storage())
     for start in range(0, size, _PIECE):
         piece = view[start : start + _PIECE]
@@ -107,13 +104,3 @@ def _pass_over(source: Source, start: int, end: int, digest: Digest | None) -> N
         between = bytearray(end - start)
         source.read_into(memoryview(between), start)
         digest.update(between)
-
-
-def _use_huge_pages(memory: torch.Tensor) -> None:
-    """Ask for huge pages before the first byte is written; a hint, not every system takes it."""
-    start = -(-memory.data_ptr() // mmap.PAGESIZE) * mmap.PAGESIZE
-    length = (memory.data_ptr() + memory.numel() - start) // mmap.PAGESIZE * mmap.PAGESIZE
-    if length >= _HUGE:
-        ctypes.CDLL(None).madvise(
-            ctypes.c_void_p(start), ctypes.c_size_t(length), mmap.MADV_HUGEPAGE
-        )
