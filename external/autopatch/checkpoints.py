@@ -42,12 +42,22 @@ class Checkpoints:
     def __init__(self, settings: AutopatchSettings, script: str, ranks: Ranks | None) -> None:
         self.script = script
         self.ranks = ranks
-        lead = settings.for_rank(0)
-        mine = settings if ranks is None else settings.for_rank(ranks.rank)
-        self._store = mine.open()
+        self._settings = settings
+        self._mine = settings if ranks is None else settings.for_rank(ranks.rank)
+        self._store = self._mine.open()
         self._source = self._store  # of those by another number of ranks
         self._saver: Saver | None = None
         self._lease = contextlib.ExitStack()
+        self._all_are_complete = True
+        self._newest = self._look()
+        if settings.again:
+            for each in self._list(self._store):
+                self._store.delete(each.step)
+            self._newest = None
+
+    def _look(self) -> StoredCheckpoint | None:
+        settings, ranks, mine = self._settings, self.ranks, self._mine
+        lead = settings.for_rank(0)
         existing = self._list(self._store)
         for other in (lead, settings if ranks is not None else lead):
             if other != mine and other.may_exist():
@@ -55,16 +65,49 @@ class Checkpoints:
                 found = self._list(opened)
                 if found and (not existing or found[-1].step > existing[-1].step):
                     existing, self._source = found, opened
-        if settings.again:
-            for each in self._list(self._store):
-                self._store.delete(each.step)
-            existing = []
-        self._newest = existing[-1] if existing else None
+        return existing[-1] if existing else None
+
+    def agree(self) -> None:
+        """Have all ranks begin alike, also where only some of them had saved when all were killed.
+
+        What some saved for the first time, and others did not, nobody can go on from: it goes. A
+        script is complete when all ranks say so.
+
+        Raises:
+            BadVariable: Some ranks have saves, and others have none any more.
+        """
+        if self.ranks is None:
+            return
+        own = [each for each in self._list(self._store) if self._is_of_as_many(each)]
+        told = self.ranks.gathered("saves", [len(own), int(self.is_complete)])
+        numbers = [number for number, _ in told]
+        self._all_are_complete = all(complete for _, complete in told)
+        if min(numbers) > 0 or max(numbers) == 0 or self._all_are_complete:
+            return
+        if max(numbers) > 1:  # as many as are kept: others had saved before, too
+            without = [rank for rank, number in enumerate(numbers) if number == 0]
+            raise BadVariable(
+                f"{CONFIG} names a store in which ranks {without} have no checkpoint, but others "
+                "have. Bring them back, or delete those of all ranks to begin anew."
+            )
+        for each in own:
+            self._store.delete(each.step)
+        self.ranks.gathered("cleared", [])  # by all: a look is at those of others, too
+        self._newest = self._look()
+        if self.ranks.rank == 0:
+            LOG.warning("The first save was not finished on all ranks: what it has is left out.")
+
+    def _is_of_as_many(self, checkpoint: StoredCheckpoint) -> bool:
+        return bool(checkpoint.details.get("world_size") == self.world_size)
 
     @property
     def is_complete(self) -> bool:
         """Whether the script has ended by itself."""
-        return self._newest is not None and bool(self._newest.details["complete"])
+        return (
+            self._all_are_complete
+            and self._newest is not None
+            and bool(self._newest.details["complete"])
+        )
 
     @property
     def is_empty(self) -> bool:
@@ -133,13 +176,13 @@ class Checkpoints:
     def _fetch(self, folder: Path) -> tuple[StoredCheckpoint, Path] | None:
         """Return the newest checkpoint that can be read, here and on all other ranks."""
         assert self._newest is not None
-        if self._newest.details.get("world_size") != self.world_size:
+        if not self._is_of_as_many(self._newest):
             return self._source.fetch_newest_valid(FILE, folder)
         if self.ranks is None:
             return self._store.fetch_newest_valid(FILE, folder)
         found: dict[int, tuple[StoredCheckpoint, Path]] = {}
         for each in self._store.list():
-            if each.details.get("world_size") != self.world_size:
+            if not self._is_of_as_many(each):
                 continue
             try:
                 path = self._store.fetch(each, FILE, folder / str(each.step))

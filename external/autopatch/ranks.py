@@ -105,14 +105,16 @@ class Ranks:
 
     def common(self, steps: list[int]) -> int | None:
         """Return the highest step that every rank has; all ranks call it, once."""
+        return max(set(steps).intersection(*self.gathered("steps", steps)), default=None)
+
+    def gathered(self, what: str, numbers: list[int]) -> list[list[int]]:
+        """Return the numbers of each rank; all ranks call it, once for each `what`."""
         store = self._stores[2]
-        store.set(f"steps-{self.rank}", ",".join(map(str, steps)))
-        found = set(steps)
-        for other in range(self.world_size):
-            store.wait([f"steps-{other}"], _START)
-            words = store.get(f"steps-{other}").decode()
-            found &= {int(word) for word in words.split(",") if word}
-        return max(found, default=None)
+        store.set(f"{what}-{self.rank}", ",".join(map(str, numbers)))
+        names = [f"{what}-{other}" for other in range(self.world_size)]
+        store.wait(names, _START)
+        found = [store.get(name).decode() for name in names]
+        return [[int(word) for word in words.split(",") if word] for words in found]
 
     def propose(self, wish: Wish) -> None:
         """Ask all ranks for it; does not wait (a signal handler calls)."""

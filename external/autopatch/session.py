@@ -72,6 +72,7 @@ class Session:
             self.ranks.on_lost = self.stop.end_after_grace
             self.due.ranks = self.ranks
             self.ranks.connect()
+            self._checkpoints.agree()
         if self._checkpoints.is_complete:
             LOG.warning(
                 "%s is complete; there is nothing to train. Set %s=1 to train it again from its "
