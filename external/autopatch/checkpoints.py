@@ -56,11 +56,11 @@ class Checkpoints:
             self._newest = None
 
     def _look(self) -> StoredCheckpoint | None:
-        settings, ranks, mine = self._settings, self.ranks, self._mine
-        lead = settings.for_rank(0)
+        """Return the newest there is: here, of the lead, or of a single process."""
+        lead = self._settings.for_rank(0)
         existing = self._list(self._store)
-        for other in (lead, settings if ranks is not None else lead):
-            if other != mine and other.may_exist():
+        for other in (lead, self._settings if self.ranks is not None else lead):
+            if other != self._mine and other.may_exist():
                 opened = other.open()
                 found = self._list(opened)
                 if found and (not existing or found[-1].step > existing[-1].step):

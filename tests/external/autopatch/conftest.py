@@ -80,6 +80,7 @@ class Runner:
 
     scripts = str(SCRIPTS)
     holds_often = HOLDS_OFTEN
+    saves_every_step = ",periodic_saving=enabled,periodic_saving_interval=1steps"
 
     def __init__(self, folder):
         self.folder = folder
@@ -101,6 +102,11 @@ class Runner:
     def command(self, script):
         words = script if isinstance(script, list) else script.split()
         return [sys.executable, str(SCRIPTS / words[0]), *words[1:]]
+
+    def under_torchrun(self, script, ranks, *words):
+        """Return the command of a script in so many ranks."""
+        torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
+        return [*torchrun, f"--nproc-per-node={ranks}", self.command(script)[1], *words]
 
     def start(self, script, *, command=None, out=subprocess.PIPE, err=subprocess.PIPE, **options):
         return subprocess.Popen(

@@ -7,20 +7,17 @@ KILL_POINTS=200 KILL_SEED=7 pytest -n 2 tests/external/autopatch/test_kill_point
 import os
 import random
 import signal
-import sys
 
 import pytest
 
 pytestmark = pytest.mark.timeout(3000)
 
-TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
 SCRIPTS = [
     *("plain.py", "by_steps.py", "functions.py", "gan.py", "infinite.py", "small_gpt.py"),
     *("trainer_class.py", "many_loops.py", "folds.py", "iterable.py", "hidden_state.py"),
     *("language_model.py", "own_checkpoints.py", "plain.py --workers 2", "ranks.py"),
     *("plain.py --workers 2 --persistent", "curriculum.py", "users_generators.py"),
 ]
-EVERY = ",periodic_saving=enabled,periodic_saving_interval=1steps"
 POINTS = int(os.environ.get("KILL_POINTS", "12"))
 SEED = int(os.environ.get("KILL_SEED", "0"))
 
@@ -44,8 +41,8 @@ def uninterrupted(tmp_path_factory, make_runner):
 
 
 def command_of(runner, script):
-    own = runner.command(script)
-    return [*TORCHRUN, *own[1:]] if script == "ranks.py" else own
+    is_of_ranks = script == "ranks.py"
+    return runner.under_torchrun(script, 2) if is_of_ranks else runner.command(script)
 
 
 @pytest.mark.parametrize(
@@ -56,7 +53,8 @@ def test_two_random_interruptions_change_nothing(runner, uninterrupted, number):
     chance = random.Random(f"{SEED} {number}")
     script = SCRIPTS[number % len(SCRIPTS)]
     whole = uninterrupted(script)
-    options = {"command": command_of(runner, script), "config": EVERY, "OUT": str(runner.folder)}
+    options = {"command": command_of(runner, script), "OUT": str(runner.folder)}
+    options["config"] = runner.saves_every_step
     printed = []
     for _ in range(2):
         by = chance.choice([signal.SIGTERM, signal.SIGKILL])

@@ -2,7 +2,6 @@
 
 import collections
 import json
-import sys
 
 import pytest
 
@@ -58,11 +57,7 @@ def test_a_stop_in_a_validation_begins_that_one_again(runner):
 
 
 def launch(runner, ranks, *words):
-    return [
-        *(sys.executable, "-m", "torch.distributed.run", "--standalone"),
-        *(f"--nproc-per-node={ranks}", runner.command("with_lightning.py")[1]),
-        *(f"--devices={ranks}", *words),
-    ]
+    return runner.under_torchrun("with_lightning.py", ranks, f"--devices={ranks}", *words)
 
 
 def samples(folder):

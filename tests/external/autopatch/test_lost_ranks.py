@@ -2,11 +2,11 @@
 
 import os
 import signal
-import sys
 import time
 
-import psutil
 import pytest
+
+from tests.processes import has_ended
 
 pytestmark = pytest.mark.slow
 GRACE = ",grace_seconds=2"
@@ -14,10 +14,7 @@ GRACE = ",grace_seconds=2"
 
 def start(runner, **options):
     """Return torchrun's process with two ranks, and the ranks' process ids."""
-    command = [
-        *(sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"),
-        runner.command("waits_for_ranks.py")[1],
-    ]
+    command = runner.under_torchrun("waits_for_ranks.py", 2)
     launcher = runner.start(None, command=command, config=GRACE, **options)
     pids = {}
     for line in launcher.stdout:
@@ -28,18 +25,10 @@ def start(runner, **options):
     pytest.fail(launcher.communicate()[1])
 
 
-def is_gone(pid):
-    """Return whether a process has ended, though nobody may have asked how."""
-    try:
-        return psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
-        return True
-
-
 def wait_until_gone(pid, seconds=100):
     end = time.monotonic() + seconds
     while time.monotonic() < end:
-        if is_gone(pid):
+        if has_ended(pid):
             return
         time.sleep(0.1)
     os.kill(pid, signal.SIGKILL)

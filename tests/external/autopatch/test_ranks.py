@@ -2,18 +2,10 @@
 
 import collections
 import signal
-import sys
 
 import pytest
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]  # many processes, several times
-
-
-def launch(runner, ranks):
-    return [
-        *(sys.executable, "-m", "torch.distributed.run", "--standalone"),
-        *("--nproc-per-node", str(ranks), runner.command("ranks.py")[1]),
-    ]
 
 
 def samples(folder):
@@ -24,7 +16,7 @@ def samples(folder):
 
 
 def test_two_ranks_interrupted_twice_end_bitwise_the_same(runner):
-    command, out = launch(runner, 2), str(runner.folder)
+    command, out = runner.under_torchrun("ranks.py", 2), str(runner.folder)
     plain = runner.run(None, command=command, patched=False, OUT=out)
     first = runner.interrupt(None, command=command, after=5, OUT=out)
     second = runner.interrupt(None, command=command, after=11, OUT=out)
@@ -37,7 +29,9 @@ def test_two_ranks_interrupted_twice_end_bitwise_the_same(runner):
 def test_other_numbers_of_ranks_take_each_sample_of_an_epoch_once(runner):
     out = str(runner.folder)
     for ranks, after in ((2, 5), (1, 5), (2, 6), (4, 1000)):
-        done = runner.interrupt(None, command=launch(runner, ranks), after=after, OUT=out)
+        done = runner.interrupt(
+            None, command=runner.under_torchrun("ranks.py", ranks), after=after, OUT=out
+        )
         assert "Not exact" not in done.err
     found = samples(runner.folder)
     assert sum(found.values()) == 3 * 96
@@ -46,7 +40,7 @@ def test_other_numbers_of_ranks_take_each_sample_of_an_epoch_once(runner):
 
 def test_three_ranks_end_with_their_launcher_and_add_gradients_up_as_before(runner):
     """DDP lays gradients out anew after its first step: three ranks then add in another order."""
-    command = launch(runner, 3)
+    command = runner.under_torchrun("ranks.py", 3)
     options = {"OUT": str(runner.folder), "DDP": '{"bucket_cap_mb": 0.0005}'}
     plain = runner.run(None, command=command, patched=False, **options)
     ended = runner.interrupt(None, command=command, after=6, SIGNAL_LAUNCHER="1", **options)
@@ -66,7 +60,7 @@ def test_three_ranks_end_with_their_launcher_and_add_gradients_up_as_before(runn
 
 def test_a_rank_that_is_told_to_end_takes_the_others_with_it(runner):
     """Not the first one: it asks the others through the launcher's store."""
-    command, out = launch(runner, 2), str(runner.folder)
+    command, out = runner.under_torchrun("ranks.py", 2), str(runner.folder)
     plain = runner.run(None, command=command, patched=False, OUT=out)
     stopped = runner.run(None, command=command, OUT=out, TERM_RANK="1")
     assert stopped.status == 1

@@ -3,7 +3,6 @@
 import collections
 import json
 import re
-import sys
 
 import pytest
 
@@ -19,13 +18,6 @@ def test_a_trainer_goes_on_exactly(runner, script, at):
     assert "Not exact" not in said
 
 
-def launch(runner, ranks, *words):
-    return [
-        *(sys.executable, "-m", "torch.distributed.run", "--standalone"),
-        *(f"--nproc-per-node={ranks}", runner.command("hugging_face.py")[1], *words),
-    ]
-
-
 def options(**given):
     return f"--options={json.dumps(given)}"
 
@@ -35,7 +27,7 @@ def options(**given):
     [(2, []), (3, [options(ddp_find_unused_parameters=False, ddp_bucket_cap_mb=0.001)])],
 )
 def test_ranks_go_on_exactly_when_one_of_them_is_told_to_end(runner, ranks, words):
-    command = launch(runner, ranks, *words)
+    command = runner.under_torchrun("hugging_face.py", ranks, *words)
     plain = runner.run(None, command=command, patched=False)
     assert plain.status == 0, plain.err
     stopped = runner.interrupt(None, command=command, after=2 + ranks)
@@ -58,7 +50,10 @@ def test_ranks_go_on_exactly_when_one_of_them_is_told_to_end(runner, ranks, word
 def test_other_numbers_of_ranks_take_each_sample_of_an_epoch_once(runner, plan, words):
     """But for some that accelerate repeats so that all ranks have whole batches, of four."""
     for ranks, after in plan:
-        given = {"command": launch(runner, ranks, *words), "OUT": str(runner.folder)}
+        given = {
+            "command": runner.under_torchrun("hugging_face.py", ranks, *words),
+            "OUT": str(runner.folder),
+        }
         done = runner.run(None, **given) if after is None else None
         done = done or runner.interrupt(None, after=after, **given)
         assert done.status == (0 if after is None else 1), done.err
@@ -78,7 +73,7 @@ def test_other_numbers_of_ranks_take_each_sample_of_an_epoch_once(runner, plan, 
 
 @pytest.mark.parametrize("rank", [{"FAILS": "1"}, {"FAILS": "0"}, {}])
 def test_ranks_of_which_one_fails_or_all_save_the_last_clean_state(runner, rank):
-    command = launch(runner, 2, "--rows=160")
+    command = runner.under_torchrun("hugging_face.py", 2, "--rows=160")
     held = {"site": runner.holds_often, "SLOW": "0.1"}
     failed = runner.run(None, command=command, FAILS_AT="17", **held, **rank)
     assert failed.status == 1

@@ -1,25 +1,20 @@
 """Two ranks of which one had saved, and the other had not, when all were killed."""
 
-import sys
-
 import pytest
 
 from curitorch.external.stores import LocalStore
 
 pytestmark = pytest.mark.timeout(900)
 
-EVERY = ",periodic_saving=enabled,periodic_saving_interval=1steps"
-
 
 @pytest.fixture
 def ranks(runner):
     """What two ranks print, and a function that runs or interrupts them."""
-    words = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2")
-    command = [sys.executable, *words, *runner.command("ranks.py")[1:]]
+    command = runner.under_torchrun("ranks.py", 2)
     options = {"command": command, "OUT": str(runner.folder)}
     plain = runner.run(None, patched=False, **options)
     assert plain.status == 0, plain.err
-    return plain.out, {**options, "config": EVERY}
+    return plain.out, {**options, "config": runner.saves_every_step}
 
 
 def keep(runner, rank, steps):

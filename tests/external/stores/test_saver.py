@@ -5,7 +5,6 @@ import pickle
 import signal
 import time
 
-import psutil
 import pytest
 import torch
 
@@ -13,6 +12,7 @@ from curitorch.external.stores import LocalStore, Saver
 from curitorch.external.stores.retention import Retention
 from curitorch.external.stores.store import CheckpointExists, LeaseLost, Store, StoreError
 from curitorch.external.stores.testing.running_service import RunningService
+from tests.processes import has_ended
 
 BOTH = pytest.mark.parametrize("asynchronous", [False, True])
 
@@ -137,13 +137,6 @@ while True:
         print(saver._background._process.pid, flush=True)
     print(step, flush=True)
 """
-
-
-def has_ended(pid: int) -> bool:
-    try:
-        return psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
-        return True
 
 
 def killed_while_saving(trainers, store: Store, folder, delay: float) -> None:
